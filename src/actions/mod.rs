@@ -1,0 +1,98 @@
+//! What a step can do: one file per action, each with its arguments, probe, apply, verify and undo.
+
+pub mod ask;
+pub mod backup;
+pub mod check;
+pub mod command;
+pub mod copy;
+pub mod file;
+pub mod link;
+pub mod notify;
+pub mod process;
+pub mod reboot;
+pub mod remind;
+pub mod remove;
+pub mod restore;
+pub mod service;
+pub mod snapshot;
+pub mod sync;
+
+mod context;
+mod undo;
+
+pub use context::{
+    Applied, AskOperator, Content, Deadline, Difference, FetchStats, Jobs, Perform, Probe, Progress, SpaceNeed, StepContext,
+    UndoLog, Undone, Want,
+};
+pub use undo::UndoRecord;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// An action with its arguments.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    Ask(ask::Ask),
+    Backup(backup::Backup),
+    Check(check::Check),
+    Command(command::Command),
+    Copy(copy::Copy),
+    File(file::File),
+    Link(link::Link),
+    Notify(notify::Notify),
+    Process(process::Process),
+    Reboot(reboot::Reboot),
+    Remind(remind::Remind),
+    Remove(remove::Remove),
+    Restore(restore::Restore),
+    Service(service::Service),
+    Snapshot(snapshot::Snapshot),
+    Sync(sync::Sync),
+}
+
+impl Action {
+    /// The name playbooks use.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Ask(_) => "ask",
+            Self::Backup(_) => "backup",
+            Self::Check(_) => "check",
+            Self::Command(_) => "command",
+            Self::Copy(_) => "copy",
+            Self::File(_) => "file",
+            Self::Link(_) => "link",
+            Self::Notify(_) => "notify",
+            Self::Process(_) => "process",
+            Self::Reboot(_) => "reboot",
+            Self::Remind(_) => "remind",
+            Self::Remove(_) => "remove",
+            Self::Restore(_) => "restore",
+            Self::Service(_) => "service",
+            Self::Snapshot(_) => "snapshot",
+            Self::Sync(_) => "sync",
+        }
+    }
+
+    /// The action as the agent works with it.
+    pub fn performer(&self) -> &dyn Perform {
+        match self {
+            Self::Ask(a) => a,
+            Self::Backup(a) => a,
+            Self::Check(a) => a,
+            Self::Command(a) => a,
+            Self::Copy(a) => a,
+            Self::File(a) => a,
+            Self::Link(a) => a,
+            Self::Notify(a) => a,
+            Self::Process(a) => a,
+            Self::Reboot(a) => a,
+            Self::Remind(a) => a,
+            Self::Remove(a) => a,
+            Self::Restore(a) => a,
+            Self::Service(a) => a,
+            Self::Snapshot(a) => a,
+            Self::Sync(a) => a,
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The undo log's records.
+
+use super::{StepContext, Undone};
+use crate::error::Result;
+use serde::{Deserialize, Serialize};
+
+/// How to take back one mutation; written before it happens. Taking back may be repeated and judges by what it finds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UndoRecord {
+    /// The program of the step's `undo:`.
+    Command(super::command::Command),
+    Copy(super::copy::CopyUndo),
+    File(super::file::FileUndo),
+    Link(super::link::LinkUndo),
+    Remove(super::remove::RemoveUndo),
+    Restore(super::restore::RestoreUndo),
+    Service(super::service::ServiceUndo),
+    Sync(super::sync::SyncUndo),
+    /// The folders of a step's `writes:`.
+    Writes(super::command::WritesUndo),
+}
+
+impl UndoRecord {
+    /// Takes it back.
+    ///
+    /// # Errors
+    /// When it cannot even be tried; what was tried and did not succeed is in [`Undone::left`].
+    pub fn undo(&self, cx: &StepContext<'_>) -> Result<Undone> {
+        match self {
+            Self::Command(r) => super::command::undo_by_command(r, cx),
+            Self::Copy(r) => r.undo(cx),
+            Self::File(r) => r.undo(cx),
+            Self::Link(r) => r.undo(cx),
+            Self::Remove(r) => r.undo(cx),
+            Self::Restore(r) => r.undo(cx),
+            Self::Service(r) => r.undo(cx),
+            Self::Sync(r) => r.undo(cx),
+            Self::Writes(r) => r.undo(cx),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The agent: relay, worker, journal, undo, lock, jobs, recovery.
+
+pub mod jobs;

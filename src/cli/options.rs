@@ -1,0 +1,103 @@
+//! Options that every command knows, and those that choose instruments.
+
+use crate::units::{Size, Span};
+use clap::{ArgAction, Args, ValueEnum};
+use std::path::PathBuf;
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct GlobalOptions {
+    /// The inventory of instruments
+    #[arg(long, global = true, env = "IBEXDEPLOY_INVENTORY", value_name = "FILE", default_value = "inventory/ndx.yaml")]
+    pub inventory: PathBuf,
+    /// The folder of playbooks
+    #[arg(long, global = true, env = "IBEXDEPLOY_PLAYBOOKS", value_name = "DIR", default_value = "playbooks")]
+    pub playbooks: PathBuf,
+    /// The folder of releases, as on the share
+    #[arg(long, global = true, env = "IBEXDEPLOY_KITS", value_name = "DIR")]
+    pub kits: Option<PathBuf>,
+    /// Where runs, logs and caches of this controller are kept [default: the user's state folder]
+    #[arg(long, global = true, env = "IBEXDEPLOY_STATE", value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// The form of the output [default: pretty on a terminal, else plain]
+    #[arg(long, global = true, env = "IBEXDEPLOY_OUTPUT", value_enum, value_name = "FORM")]
+    pub output: Option<OutputForm>,
+    /// More detail; twice for the conversation with each agent
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Run on sandboxes made from the inventory instead of the instruments; with DIR, go on with those found there
+    #[arg(long, global = true, value_name = "DIR", num_args = 0..=1, require_equals = true)]
+    pub rehearse: Option<Option<PathBuf>>,
+    /// Make the rehearsal's sandboxes anew
+    #[arg(long, global = true, requires = "rehearse")]
+    pub fresh: bool,
+}
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputForm {
+    /// Progress bars and colours
+    Pretty,
+    /// Plain lines
+    Plain,
+    /// JSON: one document for a query, one line an event for a run
+    Json,
+}
+
+/// Which instruments.
+#[derive(Debug, Clone, Default, Args)]
+pub struct TargetOptions {
+    /// Names (with or without NDX), groups, globs; joined by commas; `!x` excludes, `&x` intersects, `@file` reads
+    #[arg(value_name = "PATTERN")]
+    pub patterns: Vec<String>,
+    /// All instruments of the inventory
+    #[arg(long)]
+    pub all: bool,
+    /// Leave these out: the same as `!PATTERN`, for shells that mangle it
+    #[arg(long, value_name = "PATTERN")]
+    pub except: Vec<String>,
+    /// Only those that are also in these: the same as `&PATTERN`
+    #[arg(long, value_name = "PATTERN")]
+    pub only: Vec<String>,
+    /// Read patterns from a file, one a line: the same as `@FILE`
+    #[arg(long, value_name = "FILE")]
+    pub from: Vec<PathBuf>,
+}
+
+/// How a run goes.
+#[derive(Debug, Clone, Args)]
+pub struct RunOptions {
+    /// How many instruments work at once
+    #[arg(long, value_name = "N", env = "IBEXDEPLOY_JOBS", default_value_t = 30)]
+    pub jobs: usize,
+    /// These instruments go first and alone; the rest follows when they are well
+    #[arg(long, value_name = "PATTERN")]
+    pub canary: Option<String>,
+    /// After the canaries, this many instruments apply at a time [default: all]
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
+    /// Start no more instruments once this many have failed [default: no limit]
+    #[arg(long, value_name = "N")]
+    pub max_fail: Option<usize>,
+    /// Nothing new is started after this time, for example `2h`
+    #[arg(long, value_name = "TIME")]
+    pub deadline: Option<Span>,
+    /// Bytes per second over all links together, for example `20MB`
+    #[arg(long, value_name = "SIZE")]
+    pub limit_rate: Option<Size>,
+    /// Only steps with one of these tags
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    pub tags: Vec<String>,
+    /// Leave out steps with one of these tags
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    pub skip_tags: Vec<String>,
+    /// Give a playbook variable a value
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
+    /// Ask the instruments what would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask for confirmation
+    #[arg(short, long)]
+    pub yes: bool,
+}

@@ -1,0 +1,23 @@
+//! `ibexdeploy` deploys releases of the IBEX control system to the ISIS instruments.
+//!
+//! One binary, two sides: the controller makes a plan out of an inventory and a playbook, and the plan runs at the
+//! instrument, carried out by a copy of the same executable. `docs/architecture.md` shows the rooms and how data
+//! flows through them.
+
+pub mod actions;
+pub mod agent;
+pub mod cli;
+pub mod content;
+pub mod error;
+pub mod events;
+pub mod nearest;
+pub mod paths;
+pub mod plan;
+pub mod platform;
+pub mod playbook;
+pub mod protocol;
+pub mod secrets;
+pub mod transport;
+pub mod units;
+
+pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,139 @@
+//! What differs between Windows and a sandbox: services, processes, accounts, restarts.
+
+use crate::error::Result;
+use crate::paths::WinPath;
+use std::path::Path;
+
+/// The machine, as actions see it. File access goes through `std` and [`crate::paths::Drives`].
+pub trait Platform: Send + Sync {
+    /// `windows` or `sandbox`.
+    fn name(&self) -> &'static str;
+
+    /// The host name; a sandbox has the one of the instrument it stands for.
+    fn host_name(&self) -> String;
+
+    /// Changes with every start of the machine.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    fn boot_id(&self) -> Result<String>;
+
+    /// Asks for a restart; the worker may end at any moment after this.
+    ///
+    /// # Errors
+    /// When it is refused.
+    fn reboot(&self, reason: &str) -> Result<()>;
+
+    /// Whether the system waits for a restart, and why.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    fn pending_reboot(&self) -> Result<Option<String>>;
+
+    /// A service's state; nothing when there is no such service.
+    ///
+    /// # Errors
+    /// When the service manager does not answer.
+    fn service(&self, name: &str) -> Result<Option<ServiceStatus>>;
+
+    /// Asks a service to start or stop; returns at once.
+    ///
+    /// # Errors
+    /// When there is no such service or it refuses.
+    fn control_service(&self, name: &str, control: ServiceControl) -> Result<()>;
+
+    /// All running programs that can be seen.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    fn processes(&self) -> Result<Vec<ProcessInfo>>;
+
+    /// Ends a program at once.
+    ///
+    /// # Errors
+    /// When it is not allowed. A program that is gone already is no error.
+    fn kill(&self, pid: u32) -> Result<()>;
+
+    /// The users with a session at the machine.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    fn logged_on(&self) -> Result<Vec<String>>;
+
+    /// Free bytes on the volume that holds a native path (its nearest existing folder).
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    fn free_space(&self, path: &Path) -> Result<u64>;
+
+    /// Something that is the same for two paths on one volume: the resolved, nearest existing folder decides.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    fn volume_of(&self, path: &Path) -> Result<u64>;
+
+    /// Installed memory in bytes.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    fn memory(&self) -> Result<u64>;
+
+    /// Makes `at` a link (a junction on Windows) to the folder `to`; `at` must not exist.
+    ///
+    /// # Errors
+    /// When it is refused.
+    fn make_link(&self, at: &Path, to: &Path) -> Result<()>;
+
+    /// Gives `path` the owner and access list (the mode) of `like`.
+    ///
+    /// # Errors
+    /// When it is refused.
+    fn copy_rights(&self, like: &Path, path: &Path) -> Result<()>;
+
+    /// Writes everything below a folder's volume that is still in memory to disk.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    fn flush_volume(&self, path: &Path) -> Result<()>;
+
+    /// How a line for the command interpreter is started: program and arguments.
+    fn shell_line(&self, line: &str) -> (String, Vec<String>);
+
+    /// Environment that programs of the instrument need (a sandbox says where its drives are).
+    fn environment(&self) -> Vec<(String, String)>;
+
+    /// Gives the process that the agent runs in the lowest priority that still makes progress, or the usual one back.
+    fn background_priority(&self, on: bool);
+
+    /// Where a Windows path lies, for messages about a native one.
+    fn windows_path(&self, native: &Path) -> Option<WinPath>;
+}
+
+/// What a service is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServiceStatus {
+    Running,
+    Stopped,
+    Starting,
+    Stopping,
+}
+
+/// What to ask of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServiceControl {
+    Start,
+    Stop,
+}
+
+/// A running program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessInfo {
+    pub pid: u32,
+    pub parent: u32,
+    /// File name of the executable.
+    pub name: String,
+    /// Its executable, script arguments and working folder, as native paths, as far as the system tells.
+    pub executable: Option<std::path::PathBuf>,
+    pub scripts: Vec<std::path::PathBuf>,
+    pub folder: Option<std::path::PathBuf>,
+}

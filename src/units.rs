@@ -1,0 +1,159 @@
+//! Durations and sizes as people write them.
+
+use crate::error::{Error, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A duration written as a number and a unit (`90s`, `5m`, `2h`, `500ms`), several of them together (`1h30m`) included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct Span(pub Duration);
+
+impl FromStr for Span {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let bad = || {
+            Error::bad_input(format!("`{text}` is not a duration")).next("write a number and a unit: 500ms, 90s, 5m, 2h, 1h30m")
+        };
+        let mut total = Duration::ZERO;
+        let mut rest = text.trim();
+        if rest.is_empty() {
+            return Err(bad());
+        }
+        while !rest.is_empty() {
+            let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
+            let number: u64 = rest[..digits].parse().map_err(|_| bad())?;
+            let after = &rest[digits..];
+            let letters = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
+            let ms = match &after[..letters] {
+                "ms" => 1,
+                "s" => 1_000,
+                "m" | "min" => 60_000,
+                "h" => 3_600_000,
+                "d" => 86_400_000,
+                _ => return Err(bad()),
+            };
+            let part = number.checked_mul(ms).map(Duration::from_millis).ok_or_else(bad)?;
+            total = total.checked_add(part).ok_or_else(bad)?;
+            rest = after[letters..].trim_start();
+        }
+        Ok(Self(total))
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut ms = self.0.as_millis();
+        if ms == 0 {
+            return f.pad("0s");
+        }
+        let mut text = String::new();
+        for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
+            if ms >= size {
+                text.push_str(&format!("{}{unit}", ms / size));
+                ms %= size;
+            }
+        }
+        f.pad(&text)
+    }
+}
+impl TryFrom<String> for Span {
+    type Error = Error;
+    fn try_from(s: String) -> Result<Self> {
+        s.parse()
+    }
+}
+impl From<Span> for String {
+    fn from(s: Span) -> Self {
+        s.to_string()
+    }
+}
+
+/// A number of bytes written with a unit: `500MB` and `2GB` count in thousands, `500MiB` and `2GiB` in 1024s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct Size(pub u64);
+
+const SIZE_UNITS: [(&str, u64); 10] = [
+    ("tib", 1 << 40),
+    ("gib", 1 << 30),
+    ("mib", 1 << 20),
+    ("kib", 1 << 10),
+    ("tb", 1_000_000_000_000),
+    ("gb", 1_000_000_000),
+    ("mb", 1_000_000),
+    ("kb", 1_000),
+    ("b", 1),
+    ("", 1),
+];
+
+impl FromStr for Size {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let bad = || Error::bad_input(format!("`{text}` is not a size")).next("write a number and a unit: 500MB, 30GB, 2GiB");
+        let lower = text.trim().to_lowercase();
+        let digits = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
+        let number: f64 = lower[..digits].parse().map_err(|_| bad())?;
+        let unit = lower[digits..].trim();
+        let (_, factor) = SIZE_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(bad)?;
+        Ok(Self((number * *factor as f64) as u64))
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let n = self.0;
+        let text = match n {
+            0..1_000 => format!("{n} B"),
+            1_000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
+            1_000_000..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
+            _ => format!("{:.1} GB", n as f64 / 1e9),
+        };
+        f.pad(&text)
+    }
+}
+impl TryFrom<String> for Size {
+    type Error = Error;
+    fn try_from(s: String) -> Result<Self> {
+        s.parse()
+    }
+}
+impl From<Size> for String {
+    /// Exact, unlike the form for people.
+    fn from(s: Size) -> Self {
+        format!("{}B", s.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_and_write() -> Result<()> {
+        for (text, ms) in [("90s", 90_000), ("1h30m", 5_400_000), ("500ms", 500), ("1h 5s", 3_605_000)] {
+            assert_eq!(text.parse::<Span>()?.0.as_millis(), ms, "{text}");
+        }
+        assert_eq!("90s".parse::<Span>()?.to_string(), "1m30s");
+        for bad in ["", "5", "m", "5x", "-5s", "99999999999999999999s", "9999999999999999999h"] {
+            assert!(bad.parse::<Span>().is_err(), "{bad}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn sizes_read_and_write() -> Result<()> {
+        for (text, n) in [("30GB", 30_000_000_000), ("1.5 MiB", 1_572_864), ("12", 12), ("7b", 7)] {
+            assert_eq!(text.parse::<Size>()?.0, n, "{text}");
+        }
+        assert_eq!(Size(1_234_567).to_string(), "1.2 MB");
+        assert_eq!(String::from(Size(1_234_567)).parse::<Size>()?.0, 1_234_567);
+        assert!("auto".parse::<Size>().is_err());
+        Ok(())
+    }
+}

@@ -8,7 +8,7 @@ mod summary;
 mod target;
 
 pub use cancel::{CancelToken, Canceller, cancellation};
-pub use query::ask_all;
+pub use query::{Conversation, ask_all};
 pub use schedule::Limits;
 pub use sink::{EventSink, Keep};
 pub use summary::{Ended, RunSummary};
@@ -160,7 +160,7 @@ impl Conductor {
             let error = Error::new(ErrorKind::Cancelled, format!("not started: {why}")).on_host(&self.names[at]);
             let event = finished(self.run.clone(), self.names[at].clone(), Outcome::Cancelled, Duration::ZERO, Some(error));
             self.sink.emit(event)?;
-            self.set_end(at, Ended { outcome: Outcome::Cancelled, refused: false });
+            self.set_end(at, Ended { outcome: Outcome::Cancelled, good: false, refused: false });
         }
         Ok(())
     }
@@ -198,7 +198,7 @@ impl Conductor {
     }
 
     fn set_end(&mut self, at: usize, ended: Ended) {
-        self.schedule.ended(at, ended.outcome);
+        self.schedule.ended(at, ended);
         self.ended.insert(self.names[at].clone(), ended);
     }
 

@@ -1,5 +1,6 @@
 //! Which instrument may do what, and when: pure bookkeeping, no waiting.
 
+use super::summary::Ended;
 use crate::events::Outcome;
 use std::fmt;
 
@@ -53,7 +54,9 @@ enum State {
     Away,
     /// In hold, and could apply.
     Ready,
-    Ended(Outcome),
+    Ended {
+        failed: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -117,11 +120,11 @@ impl Schedule {
         }
     }
 
-    pub(super) fn ended(&mut self, at: usize, outcome: Outcome) {
-        self.entries[at].state = State::Ended(outcome);
-        if self.entries[at].canary && !outcome.is_good() {
+    pub(super) fn ended(&mut self, at: usize, end: Ended) {
+        self.entries[at].state = State::Ended { failed: !end.good && end.outcome != Outcome::Cancelled };
+        if self.entries[at].canary && !end.good {
             let name = self.entries[at].name.clone();
-            self.stop(Stopped::Canary { name, outcome });
+            self.stop(Stopped::Canary { name, outcome: end.outcome });
         }
         let failed = self.failed();
         if self.max_fail.is_some_and(|limit| failed >= limit.max(1)) {
@@ -130,7 +133,7 @@ impl Schedule {
     }
 
     pub(super) fn all_ended(&self) -> bool {
-        self.entries.iter().all(|e| matches!(e.state, State::Ended(_)))
+        self.entries.iter().all(|e| matches!(e.state, State::Ended { .. }))
     }
 
     /// Instruments that have not begun when the run is stopped.
@@ -148,8 +151,7 @@ impl Schedule {
     }
 
     fn failed(&self) -> usize {
-        let failed = |e: &&Entry| matches!(e.state, State::Ended(o) if !o.is_good() && o != Outcome::Cancelled);
-        self.entries.iter().filter(failed).count()
+        self.count(|e| e.state == State::Ended { failed: true })
     }
 
     /// What may begin now. Releases go before starts, canaries before others, else the order is the inventory's.
@@ -159,8 +161,8 @@ impl Schedule {
         }
         let mut orders = Vec::new();
         let mut free = self.jobs.saturating_sub(self.count(|e| e.state == State::Working));
-        let canaries_well = self.entries.iter().all(|e| !e.canary || matches!(e.state, State::Ended(_)));
-        let applying = self.count(|e| e.released && !e.canary && !matches!(e.state, State::Ended(_)));
+        let canaries_well = self.entries.iter().all(|e| !e.canary || matches!(e.state, State::Ended { .. }));
+        let applying = self.count(|e| e.released && !e.canary && !matches!(e.state, State::Ended { .. }));
         let mut batch = self.batch.map_or(usize::MAX, |n| n.saturating_sub(applying));
         for canary in [true, false] {
             for (at, entry) in self.entries.iter_mut().enumerate() {
@@ -195,6 +197,10 @@ impl Schedule {
 mod tests {
     use super::*;
 
+    fn end(outcome: Outcome) -> Ended {
+        Ended { outcome, good: outcome.is_good(), refused: false }
+    }
+
     fn schedule(count: usize, limits: &Limits) -> Schedule {
         Schedule::new((0..count).map(|i| format!("NDX{i}")), limits)
     }
@@ -207,9 +213,9 @@ mod tests {
         s.away(0);
         assert_eq!(s.orders(), [Order::Start(2)]);
         s.working(0);
-        s.ended(1, Outcome::Changed);
+        s.ended(1, end(Outcome::Changed));
         assert_eq!(s.orders(), [], "the one that came back takes the place");
-        s.ended(0, Outcome::Changed);
+        s.ended(0, end(Outcome::Changed));
         assert_eq!(s.orders(), [Order::Start(3)]);
     }
 
@@ -220,7 +226,7 @@ mod tests {
         s.ready(0);
         s.ready(2);
         assert_eq!(s.orders(), [Order::Release(2), Order::Start(3)], "0 waits for the canary");
-        s.ended(2, Outcome::Changed);
+        s.ended(2, end(Outcome::Changed));
         assert_eq!(s.orders(), [Order::Release(0)]);
     }
 
@@ -229,7 +235,7 @@ mod tests {
         let mut s = schedule(3, &Limits { jobs: 3, canary: vec!["NDX0".into()], ..Limits::default() });
         s.orders();
         s.ready(1);
-        s.ended(0, Outcome::RolledBack);
+        s.ended(0, end(Outcome::RolledBack));
         assert_eq!(s.orders(), []);
         assert_eq!(s.stopped(), Some(&Stopped::Canary { name: "NDX0".into(), outcome: Outcome::RolledBack }));
     }
@@ -242,7 +248,7 @@ mod tests {
         assert_eq!(s.orders(), [Order::Release(0), Order::Release(1)]);
         s.away(0);
         assert_eq!(s.orders(), [], "one that was lost while applying is still in the batch");
-        s.ended(1, Outcome::Changed);
+        s.ended(1, end(Outcome::Changed));
         assert_eq!(s.orders(), [Order::Release(2)]);
     }
 
@@ -253,7 +259,7 @@ mod tests {
             [Outcome::Changed, Outcome::Unreachable, Outcome::Cancelled, Outcome::RolledBack].into_iter().enumerate()
         {
             assert_eq!(s.orders(), [Order::Start(at)]);
-            s.ended(at, outcome);
+            s.ended(at, end(outcome));
         }
         assert_eq!(s.orders(), []);
         assert_eq!(s.stopped(), Some(&Stopped::Limit { failed: 2 }));

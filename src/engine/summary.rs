@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
     pub outcome: Outcome,
+    /// As the operator wanted it.
+    pub good: bool,
     /// The agent did not take the run: locked, not idle, not this host.
     pub refused: bool,
 }
@@ -34,7 +36,7 @@ impl RunSummary {
 
 /// 5 an instrument needs a person, 130 cancelled, 3 stopped by a limit, 4 only refusals, 1 some failed, 0 all well.
 fn exit_code(ended: &BTreeMap<String, Ended>, stopped: Option<&Stopped>) -> u8 {
-    let bad: Vec<&Ended> = ended.values().filter(|e| !e.outcome.is_good()).collect();
+    let bad: Vec<&Ended> = ended.values().filter(|e| !e.good).collect();
     if bad.iter().any(|e| e.outcome == Outcome::RollbackFailed) {
         return 5;
     }
@@ -57,10 +59,9 @@ mod tests {
     use super::*;
 
     fn summary(outcomes: &[(Outcome, bool)], stopped: Option<&Stopped>) -> RunSummary {
-        let ended = outcomes
-            .iter()
-            .enumerate()
-            .map(|(i, (outcome, refused))| (format!("NDX{i}"), Ended { outcome: *outcome, refused: *refused }));
+        let ended = outcomes.iter().enumerate().map(|(i, (outcome, refused))| {
+            (format!("NDX{i}"), Ended { outcome: *outcome, good: outcome.is_good(), refused: *refused })
+        });
         RunSummary::new(ended.collect(), stopped)
     }
 

@@ -46,6 +46,7 @@ pub(super) struct Desk {
 pub(super) async fn drive(job: Job, desk: Desk) -> Result<Ended> {
     let Desk { at, access, sink, orders, notices } = desk;
     let (run, name) = (run_of(&job), job.target.plan.instrument.clone());
+    let undoes = matches!(job.start, Start::Rollback { .. });
     let began = Instant::now();
     let (reached, mut reach) = watch::channel(false);
     let tell = notices.clone();
@@ -53,13 +54,13 @@ pub(super) async fn drive(job: Job, desk: Desk) -> Result<Ended> {
         match signal {
             Signal::Ready => notify(&tell, Notice::Ready(at)),
             Signal::Event(event) => {
-                let link = link_state(&event.kind);
+                let works = at_work(&event.kind);
                 sink.emit(*event)?;
-                if let Some(up) = link {
-                    reached.send_replace(up);
-                    if up {
-                        notify(&tell, Notice::Working(at));
-                    }
+                if let Some(works) = works
+                    && reached.send_replace(works) != works
+                    && works
+                {
+                    notify(&tell, Notice::Working(at));
                 }
             }
         }
@@ -86,14 +87,18 @@ pub(super) async fn drive(job: Job, desk: Desk) -> Result<Ended> {
         () = watching => return Err(Error::internal("the watch over a link ended")),
     };
     let (outcome, error) = match end {
-        End::Finished(outcome) => return Ok(Ended { outcome, refused: false }),
+        // A rollback that was asked for ends well by rolling back.
+        End::Finished(outcome) => {
+            let good = outcome.is_good() || (undoes && outcome == Outcome::RolledBack);
+            return Ok(Ended { outcome, good, refused: false });
+        }
         End::Refused(error) | End::Failed(error) => (Outcome::Failed, Some(error)),
         End::Unreachable(error) => (Outcome::Unreachable, Some(error)),
         End::NotBegun => (Outcome::Cancelled, None),
     };
     let refused = error.as_ref().is_some_and(|e| is_refusal(e.kind()));
     sink.emit(finished(run, name, outcome, began.elapsed(), error))?;
-    Ok(Ended { outcome, refused })
+    Ok(Ended { outcome, good: false, refused })
 }
 
 /// The scheduler is gone only when the whole run is given up.
@@ -108,12 +113,13 @@ fn run_of(job: &Job) -> RunId {
     }
 }
 
-/// Whether the event says that the link is up or down.
-fn link_state(kind: &EventKind) -> Option<bool> {
+/// Whether the event shows that the instrument works, or that it is out of reach. A stream that opens shows neither:
+/// who is there may still never answer.
+fn at_work(kind: &EventKind) -> Option<bool> {
     match kind {
-        EventKind::Connected { .. } => Some(true),
         EventKind::LinkLost { .. } => Some(false),
-        _ => None,
+        EventKind::Connecting { .. } | EventKind::Connected { .. } | EventKind::Sent { .. } => None,
+        _ => Some(true),
     }
 }
 

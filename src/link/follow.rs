@@ -3,7 +3,7 @@
 use super::{ContentSource, Incoming, Link, RateLimit, Voice, read_event};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{EVENT_VERSION, Event, EventKind, Outcome, RunId};
-use crate::plan::{InstrumentPlan, Target};
+use crate::plan::{self, InstrumentPlan, Target};
 use crate::protocol::{ControllerHello, Query, QueryReply, RollbackOptions};
 use crate::transport::Transport;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -213,6 +213,7 @@ impl Follower<'_> {
         let mut attempt = 0;
         let mut pauses = self.pauses();
         let mut lost_at: Option<Instant> = None;
+        let mut patient = false;
         loop {
             if self.may_not_begin() {
                 return Ok(End::NotBegun);
@@ -226,6 +227,9 @@ impl Follower<'_> {
             };
             if heard {
                 (attempt, pauses, lost_at) = (0, self.pauses(), None);
+            }
+            if self.asked && !patient {
+                (patient, pauses) = (true, self.pauses());
             }
             let since = *lost_at.get_or_insert_with(Instant::now);
             let pause = pauses.next().filter(|pause| !self.asked || since.elapsed() + *pause < self.access.patience.reconnect);
@@ -482,7 +486,8 @@ impl Follower<'_> {
         let now = match orders.stop {
             Stop::Now => Some(true),
             Stop::AfterStep => Some(in_hold),
-            Stop::NotBegun => (in_hold && !orders.release).then_some(true),
+            // What stages only to be held is not worth finishing either.
+            Stop::NotBegun => (self.hold != Hold::Over && self.waits_for_release(in_hold) && !orders.release).then_some(true),
             Stop::No => None,
         };
         if let Some(now) = now {
@@ -495,6 +500,10 @@ impl Follower<'_> {
             link.release(&self.run).await?;
         }
         Ok(())
+    }
+
+    fn waits_for_release(&self, in_hold: bool) -> bool {
+        in_hold || matches!(self.target.plan.hold, plan::Hold::UntilReleased { .. })
     }
 
     /// Reports something that the controller itself sees.

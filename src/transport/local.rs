@@ -166,17 +166,17 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    fn script(folder: &Path, text: &str) -> Local {
+    fn script(folder: &Path, text: &str) -> io::Result<Local> {
         let path = folder.join("agent");
-        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        Local { program: Some(path) }
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n"))?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+        Ok(Local { program: Some(path) })
     }
 
     #[tokio::test]
     async fn the_streams_are_the_link() {
         let folder = tempfile::tempdir().unwrap();
-        let mut stream = script(folder.path(), "echo \"$1 $2 $3 $4\"; cat").start(Path::new("/r")).unwrap();
+        let mut stream = script(folder.path(), "echo \"$1 $2 $3 $4\"; cat").unwrap().start(Path::new("/r")).unwrap();
         stream.write_all(b"hello\n").await.unwrap();
         stream.shutdown().await.unwrap();
         let mut text = String::new();
@@ -187,7 +187,7 @@ mod tests {
     #[tokio::test]
     async fn a_failed_child_says_why() {
         let folder = tempfile::tempdir().unwrap();
-        let mut stream = script(folder.path(), "echo no such root >&2; exit 3").start(Path::new("/r")).unwrap();
+        let mut stream = script(folder.path(), "echo no such root >&2; exit 3").unwrap().start(Path::new("/r")).unwrap();
         let error = stream.read_to_end(&mut Vec::new()).await.unwrap_err().to_string();
         assert!(error.contains("no such root") && error.contains('3'), "{error}");
         assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0, "after the error the stream is at its end");

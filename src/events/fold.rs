@@ -236,6 +236,12 @@ impl RunState {
         true
     }
 
+    /// True when the instrument's journal gave this event before: after a lost link the same ones may come again.
+    pub fn knows(&self, event: &Event) -> bool {
+        let instrument = event.instrument.as_deref().and_then(|name| self.instrument(name));
+        event.n > 0 && instrument.is_some_and(|i| i.seen.contains(&event.n))
+    }
+
     /// The instrument of this name, when an event named it.
     pub fn instrument(&self, name: &str) -> Option<&InstrumentState> {
         self.places.get(name).and_then(|&at| self.instruments.get(at))

@@ -219,6 +219,15 @@ impl RunFolder {
         Ok(RunState::of(&self.read()?.events).summary(&self.id))
     }
 
+    /// True when no controller saw the run to its end.
+    ///
+    /// # Errors
+    /// See [`RunFolder::summary`].
+    pub fn is_unfinished(&self) -> Result<bool> {
+        let summary = self.summary()?;
+        Ok(summary.exit_code.is_none() || summary.open > 0)
+    }
+
     /// Removes the folder with all that is in it.
     ///
     /// # Errors

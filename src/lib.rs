@@ -18,6 +18,7 @@ pub mod plan;
 pub mod platform;
 pub mod playbook;
 pub mod protocol;
+pub mod report;
 pub mod secrets;
 pub mod transport;
 pub mod units;

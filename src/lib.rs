@@ -10,6 +10,7 @@ pub mod cli;
 pub mod content;
 pub mod error;
 pub mod events;
+pub mod inventory;
 pub mod nearest;
 pub mod paths;
 pub mod plan;

@@ -5,7 +5,7 @@ mod explain;
 mod lint;
 mod tree;
 
-pub use tree::Tree;
+pub use tree::{Tree, pointer_part};
 
 use crate::error::{Error, IoContext, Result};
 use serde::Serialize;

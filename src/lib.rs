@@ -11,6 +11,7 @@ pub mod content;
 pub mod engine;
 pub mod error;
 pub mod events;
+pub mod inventory;
 pub mod link;
 pub mod nearest;
 pub mod paths;
@@ -20,7 +21,9 @@ pub mod playbook;
 pub mod protocol;
 pub mod report;
 pub mod secrets;
+pub mod template;
 pub mod transport;
 pub mod units;
+pub mod yaml;
 
 pub use error::{Error, ErrorKind, Result};

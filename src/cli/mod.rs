@@ -3,17 +3,21 @@
 mod completions;
 mod exit;
 mod log;
+mod inventory;
 mod man;
 mod options;
 mod output;
 mod runs;
+mod schema;
+mod table;
 
 pub use log::start_log;
 pub use options::{GlobalOptions, OutputForm, RunOptions, TargetOptions};
 pub use output::document;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 use clap::{Parser, Subcommand};
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Deploys releases of the IBEX control system to the ISIS instruments.
@@ -37,9 +41,11 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Completions(completions::Completions),
+    Inventory(inventory::Inventory),
     Man(man::Man),
     #[command(subcommand)]
     Runs(runs::Runs),
+    Schema(schema::Schema),
 }
 
 impl Command {
@@ -47,8 +53,10 @@ impl Command {
     fn run(self, global: &GlobalOptions) -> Result<u8> {
         match self {
             Self::Completions(c) => c.run(),
+            Self::Inventory(c) => c.run(global),
             Self::Man(c) => c.run(),
             Self::Runs(c) => c.run(global),
+            Self::Schema(c) => c.run(),
         }
     }
 }
@@ -80,4 +88,10 @@ fn refuse(error: &clap::Error) -> ExitCode {
     // Nothing is left to do when even the standard streams are closed.
     let _ = error.print();
     ExitCode::from(if error.use_stderr() { exit::BAD_INPUT } else { exit::OK })
+}
+
+/// Writes a result to standard output.
+fn write_out(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).cannot(|| "write to standard output")
 }

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::events;
 use crate::report::Form;
+use crate::inventory::Selection;
 use crate::units::{Size, Span};
 use clap::{ArgAction, Args, ValueEnum};
 use std::ffi::OsString;
@@ -57,6 +58,10 @@ impl GlobalOptions {
             None => Form::Plain,
         }
     }
+
+    pub fn wants_json(&self) -> bool {
+        self.output == Some(OutputForm::Json)
+    }
 }
 
 /// True when arguments that could not be understood ask for JSON.
@@ -69,6 +74,11 @@ pub(super) fn wants_json(arguments: impl Iterator<Item = OsString>) -> bool {
         before = argument;
     }
     std::env::var_os("IBEXDEPLOY_OUTPUT").is_some_and(|form| form == "json")
+}
+
+    pub fn wants_json(&self) -> bool {
+        self.output == Some(OutputForm::Json)
+    }
 }
 
 /// How results are written.
@@ -100,6 +110,19 @@ pub struct TargetOptions {
     /// Read patterns from a file, one a line: the same as `@FILE`
     #[arg(long, value_name = "FILE")]
     pub from: Vec<PathBuf>,
+}
+
+impl Selection {
+    /// What the options choose.
+    pub fn from_options(options: &TargetOptions) -> Self {
+        Self {
+            all: options.all,
+            patterns: options.patterns.clone(),
+            except: options.except.clone(),
+            only: options.only.clone(),
+            from: options.from.clone(),
+        }
+    }
 }
 
 /// How a run goes.

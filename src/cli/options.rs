@@ -76,11 +76,6 @@ pub(super) fn wants_json(arguments: impl Iterator<Item = OsString>) -> bool {
     std::env::var_os("IBEXDEPLOY_OUTPUT").is_some_and(|form| form == "json")
 }
 
-    pub fn wants_json(&self) -> bool {
-        self.output == Some(OutputForm::Json)
-    }
-}
-
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OutputForm {

@@ -106,7 +106,10 @@ impl<W: AsyncWrite + Unpin, M: Serialize> Writer<W, M> {
     /// When the stream breaks or the message is too large.
     pub async fn send(&mut self, message: &M) -> Result<()> {
         let bytes = encode(message)?;
-        self.frames.send(bytes).await.map_err(|e| Error::new(ErrorKind::Unreachable, "the link broke while writing").because(e))
+        self.frames
+            .send(bytes)
+            .await
+            .map_err(|e| Error::new(ErrorKind::Unreachable, "the link broke while writing").because(e))
     }
 
     /// Says that nothing more comes: an empty frame, because named pipes have no half-closed state.
@@ -118,5 +121,105 @@ impl<W: AsyncWrite + Unpin, M: Serialize> Writer<W, M> {
             .send(Bytes::new())
             .await
             .map_err(|e| Error::new(ErrorKind::Unreachable, "the link broke while leaving").because(e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{
+        AgentHello, AgentMessage, ControllerHello, ControllerMessage, FrozenReply, FrozenRequest, PackHeader, RollbackOptions,
+    };
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// Messages between any two builds: when one of these texts changes, old agents can no longer be followed.
+    #[test]
+    fn the_frozen_messages_keep_their_bytes() -> Result<()> {
+        let requests = [
+            FrozenRequest::Hello(ControllerHello { protocol: 1, build: "b".into(), operator: "o@h".into() }),
+            FrozenRequest::EventsSince { run: "r".into(), from: 7 },
+            FrozenRequest::Cancel { run: "r".into(), now: true },
+            FrozenRequest::Rollback {
+                run: "r".into(),
+                options: RollbackOptions { discard_newer: true, preview: false, as_run: "u".into(), operator: "o".into() },
+            },
+        ];
+        let requests: Vec<String> = requests
+            .into_iter()
+            .map(|r| encode(&ControllerMessage::Frozen(r)).map(|b| hex(&b)))
+            .collect::<Result<_>>()?;
+        assert_eq!(requests, FROZEN_REQUESTS);
+        let replies = [
+            FrozenReply::Hello(AgentHello {
+                protocol: 1,
+                build: "b".into(),
+                platform: "sandbox".into(),
+                host: "h".into(),
+                root: Some("/r".into()),
+                now: Some(jiff::Timestamp::UNIX_EPOCH),
+            }),
+            FrozenReply::Event { json: "{}".into() },
+            FrozenReply::UpToDate { active: true },
+            FrozenReply::Done,
+            FrozenReply::Refused { json: "{}".into() },
+        ];
+        let replies: Vec<String> =
+            replies.into_iter().map(|r| encode(&AgentMessage::Frozen(r)).map(|b| hex(&b))).collect::<Result<_>>()?;
+        assert_eq!(replies, FROZEN_REPLIES);
+        Ok(())
+    }
+
+    const FROZEN_REQUESTS: [&str; 4] = [
+        "81a646726f7a656e81a548656c6c6f83a870726f746f636f6c01a56275696c64a162a86f70657261746f72a36f4068",
+        "81a646726f7a656e81ab4576656e747353696e636582a372756ea172a466726f6d07",
+        "81a646726f7a656e81a643616e63656c82a372756ea172a36e6f77c3",
+        "81a646726f7a656e81a8526f6c6c6261636b82a372756ea172a76f7074696f6e7384ad646973636172645f6e65776572c3a770726576696577c2a661735f72756ea175a86f70657261746f72a16f",
+    ];
+    const FROZEN_REPLIES: [&str; 5] = [
+        "81a646726f7a656e81a548656c6c6f86a870726f746f636f6c01a56275696c64a162a8706c6174666f726da773616e64626f78a4686f7374a168a4726f6f74a22f72a36e6f77b4313937302d30312d30315430303a30303a30305a",
+        "81a646726f7a656e81a54576656e7481a46a736f6ea27b7d",
+        "81a646726f7a656e81a85570546f4461746581a6616374697665c3",
+        "81a646726f7a656ea4446f6e65",
+        "81a646726f7a656e81a75265667573656481a46a736f6ea27b7d",
+    ];
+
+    #[tokio::test]
+    async fn messages_arrive_in_order_and_an_empty_frame_is_the_end() -> Result<()> {
+        let (a, b) = tokio::io::duplex(64);
+        let (_, mut out) = split::<_, AgentMessage, ControllerMessage>(a);
+        let (mut input, _answers) = split::<_, ControllerMessage, AgentMessage>(b);
+        let sent = vec![
+            ControllerMessage::Pack(PackHeader { blobs: vec![(crate::content::ContentHash::of(b"x"), 1)], packed: 3 }),
+            ControllerMessage::PackBytes(vec![0, 255, 7]),
+            ControllerMessage::Ping,
+        ];
+        let expected = sent.clone();
+        let writer = tokio::spawn(async move {
+            for message in &sent {
+                out.send(message).await?;
+            }
+            out.leave().await
+        });
+        for message in expected {
+            assert_eq!(input.next().await?, Some(message));
+        }
+        assert_eq!(input.next().await?, None);
+        writer.await.map_err(|e| Error::internal("join").because(e))?
+    }
+
+    #[test]
+    fn bytes_travel_as_bytes() -> Result<()> {
+        let bytes = encode(&ControllerMessage::PackBytes(vec![9; 1000]))?;
+        assert!(bytes.len() < 1020, "{}", bytes.len());
+        Ok(())
+    }
+
+    #[test]
+    fn strange_bytes_are_an_error() {
+        let error = decode::<ControllerMessage>(&[0xc1, 0xff]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol);
     }
 }

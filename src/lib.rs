@@ -17,7 +17,9 @@ pub mod platform;
 pub mod playbook;
 pub mod protocol;
 pub mod secrets;
+pub mod template;
 pub mod transport;
 pub mod units;
+pub mod yaml;
 
 pub use error::{Error, ErrorKind, Result};

@@ -10,6 +10,8 @@ pub mod cli;
 pub mod content;
 pub mod error;
 pub mod events;
+pub mod inventory;
+pub mod kit;
 pub mod nearest;
 pub mod paths;
 pub mod plan;

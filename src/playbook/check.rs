@@ -2,7 +2,7 @@
 
 use super::actions::check_action;
 use super::load::{LoadedStep, RawStep};
-use super::names::{GIVEN_NAMES, LATE_NAMES, each_string};
+use super::names::{GIVEN_NAMES, LATE_NAMES, RUN_NAME, each_string};
 use super::source::SourceFile;
 use super::step::{Each, Phase, Playbook, RunAs, Step, UndoSpec};
 use crate::actions::Action;
@@ -183,7 +183,7 @@ impl Checker<'_> {
 
     /// One use of a name; `fixed` where only names known when planning will do.
     fn name(&mut self, step: &Step, name: &str, pointer: &str, text: &str, fixed: bool, spot: &Spot<'_>) {
-        let is_late = LATE_NAMES.contains(&name) || self.registered.contains(name);
+        let is_late = LATE_NAMES.contains(&name) || name == RUN_NAME || self.registered.contains(name);
         let to_come = self.to_come.get(name).is_some_and(|left| *left > 0);
         let offset = text.find(name).unwrap_or(0);
         let mut wrong = |message: String, next: &str| {

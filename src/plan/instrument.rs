@@ -114,8 +114,9 @@ fn given(request: &PlanRequest<'_>, instrument: &Instrument) -> Context {
         (RUN_NAME.to_owned(), json!(request.run)),
     ]);
     if let Some(Kit { version, components, .. }) = request.kit {
-        let components: Vec<&String> = components.keys().collect();
-        given.insert("kit".to_owned(), json!({"version": version, "components": components}));
+        let names: Vec<&String> = components.keys().collect();
+        let versions: BTreeMap<&String, &String> = components.iter().map(|(n, c)| (n, &c.manifest.version)).collect();
+        given.insert("kit".to_owned(), json!({"version": version, "components": names, "versions": versions}));
     }
     given
 }

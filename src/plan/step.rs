@@ -36,20 +36,21 @@ pub(super) fn plan_step(planner: &mut Planner<'_, '_>, loaded: &LoadedStep, id: 
         late: LateTemplates::default(),
     };
     decide(planner, loaded, &mut planned)?;
-    if planned.skip.is_some() {
-        // What is never run need not be complete: its names may be defined only where it runs.
-        planned.name = step.name.clone().unwrap_or_else(|| loaded.action.performer().describe());
-        return Ok(planned);
-    }
-    fill(planner, loaded, &mut planned)?;
     if let Some(name) = &step.register {
         if planner.context.contains_key(name) {
             return Err(Error::bad_input(format!("`register: {name}` would hide the variable `{name}` of the inventory"))
                 .at(planner.request.playbook.position(loaded, "/register"))
                 .next(format!("choose another name, for example `{name}_found`")));
         }
-        planner.late.insert(name.clone());
     }
+    if planned.skip.is_some() {
+        planner.late.extend(step.register.clone());
+        // What is never run need not be complete: its names may be defined only where it runs.
+        planned.name = step.name.clone().unwrap_or_else(|| loaded.action.performer().describe());
+        return Ok(planned);
+    }
+    fill(planner, loaded, &mut planned)?;
+    planner.late.extend(step.register.clone());
     Ok(planned)
 }
 

@@ -18,6 +18,7 @@ pub mod plan;
 pub mod platform;
 pub mod playbook;
 pub mod protocol;
+pub mod rehearsal;
 pub mod secrets;
 pub mod template;
 pub mod transport;

@@ -1,0 +1,1 @@
+//! Rehearsals: kits of realistic shape, and sandboxes to release them to.

@@ -11,7 +11,6 @@ pub struct SourceFile {
     /// As the operator named it; the name in errors.
     pub path: PathBuf,
     pub digest: ContentHash,
-    text: String,
     tree: yaml::Tree,
 }
 
@@ -23,11 +22,11 @@ impl SourceFile {
     pub(super) fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).cannot(|| format!("read {}", path.display()))?;
         let tree = yaml::Tree::parse(&path.display().to_string(), &text)?;
-        Ok(Self { path: path.to_path_buf(), digest: ContentHash::of(text.as_bytes()), text, tree })
+        Ok(Self { path: path.to_path_buf(), digest: ContentHash::of(text.as_bytes()), tree })
     }
 
     pub(super) fn text(&self) -> &str {
-        &self.text
+        self.tree.text()
     }
 
     /// The name of the file in errors.
@@ -37,16 +36,8 @@ impl SourceFile {
 
     /// The place of the value at a JSON pointer, or of the nearest value around it.
     pub fn position(&self, pointer: &str) -> SourcePosition {
-        let mut pointer = pointer;
-        loop {
-            if let Some(position) = self.tree.position(pointer) {
-                return position;
-            }
-            match pointer.rsplit_once('/') {
-                Some((around, _)) => pointer = around,
-                None => return SourcePosition { file: self.shown(), line: 1, column: 1, excerpt: None },
-            }
-        }
+        let top = || SourcePosition { file: self.shown(), line: 1, column: 1, excerpt: None };
+        self.tree.position(pointer).unwrap_or_else(top)
     }
 
     /// The place `offset` bytes into the text value at a pointer. Quotes and line folding are seen through as long
@@ -57,8 +48,8 @@ impl SourceFile {
         let line_end = value[offset..].find('\n').map_or(value.len(), |at| offset + at);
         let line = &value[line_start..line_end];
         let from = self.byte_of(&start);
-        match self.text[from..].find(line) {
-            Some(found) if !line.is_empty() => position_at(&self.shown(), &self.text, from + found + (offset - line_start)),
+        match self.text()[from..].find(line) {
+            Some(found) if !line.is_empty() => position_at(&self.shown(), self.text(), from + found + (offset - line_start)),
             _ => start,
         }
     }
@@ -66,28 +57,17 @@ impl SourceFile {
     fn byte_of(&self, position: &SourcePosition) -> usize {
         let line = usize::try_from(position.line).unwrap_or(1).saturating_sub(1);
         let column = usize::try_from(position.column).unwrap_or(1).saturating_sub(1);
-        let start: usize = self.text.split_inclusive('\n').take(line).map(str::len).sum();
-        let rest = &self.text[start..];
+        let start: usize = self.text().split_inclusive('\n').take(line).map(str::len).sum();
+        let rest = &self.text()[start..];
         start + rest.char_indices().nth(column).map_or(rest.len(), |(at, _)| at)
     }
 }
 
-/// The position of a byte of a text, drawn with the line before it.
+/// The position of a byte of a text, drawn with the lines before it.
 pub(crate) fn position_at(file: &str, text: &str, byte: usize) -> SourcePosition {
     let before = &text[..byte];
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-    SourcePosition { file: file.to_owned(), line: line as u64, column: column as u64, excerpt: Some(draw(text, line, column)) }
-}
-
-/// The line of a place and the one before it, with a marker under the place.
-fn draw(text: &str, line: usize, column: usize) -> String {
-    let width = line.to_string().len();
-    let first = line.saturating_sub(1).max(1);
-    let mut drawn = String::new();
-    for (number, source) in (first..=line).zip(text.lines().skip(first - 1)) {
-        drawn.push_str(&format!("{number:>width$} | {source}\n"));
-    }
-    drawn.push_str(&format!("{:>width$} | {:>column$}", "", "^"));
-    drawn
+    let excerpt = yaml::excerpt(text, line, column);
+    SourcePosition { file: file.to_owned(), line: line as u64, column: column as u64, excerpt }
 }

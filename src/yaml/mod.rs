@@ -5,6 +5,7 @@ mod explain;
 mod lint;
 mod tree;
 
+pub(crate) use excerpt::excerpt;
 pub use tree::Tree;
 
 use crate::error::{Error, IoContext, Result};

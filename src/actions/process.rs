@@ -237,3 +237,85 @@ impl Perform for Process {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::Outcome;
+    use crate::platform::testing::{Bench, Running};
+    use serde_json::json;
+
+    const IOC: &str = "C:\\Instrument\\Apps\\EPICS\\ioc.exe";
+
+    fn none_under_server(wait: &str, kill: bool) -> Bench {
+        Bench::of(json!({"process": {"under": ["server"], "state": "none", "wait": wait, "kill": kill}}))
+    }
+
+    #[test]
+    fn nothing_to_wait_for_is_ok() {
+        let bench = none_under_server("1s", false);
+        assert_eq!(bench.apply().unwrap().outcome, Outcome::Ok);
+        assert_eq!(bench.probe().unwrap().difference, Difference::None);
+    }
+
+    #[test]
+    fn the_wait_is_named_after_the_program_and_ends_with_it() {
+        let bench = none_under_server("20s", false);
+        let program = bench.program(IOC);
+        let pid = program.pid();
+        assert_eq!(bench.probe().unwrap().items, [format!("ioc.exe (pid {pid})")]);
+        *bench.told.at_first_wait.lock().unwrap() = Some(Box::new(move || drop(program)));
+        assert_eq!(bench.apply().unwrap().outcome, Outcome::Ok);
+        assert_eq!(bench.told.waits.lock().unwrap()[0], format!("ioc.exe (pid {pid})"));
+    }
+
+    #[test]
+    fn what_stays_is_named_or_ended() {
+        let bench = none_under_server("20ms", false);
+        let mut program = bench.program(IOC);
+        let error = bench.apply().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(error.to_string().contains(&format!("ioc.exe (pid {})", program.pid())), "{error}");
+        let mut ending = none_under_server("20ms", true);
+        ending.plan.places.insert("server".into(), bench.plan.places["server"].clone());
+        ending.drives = bench.drives.clone();
+        ending.platform = crate::platform::open(Some(&bench.root)).unwrap();
+        assert_eq!(ending.apply().unwrap().outcome, Outcome::Changed);
+        assert!(!program.0.wait().unwrap().success());
+    }
+
+    #[test]
+    fn a_prompt_in_the_folder_is_named_and_never_ended() {
+        let bench = none_under_server("20ms", true);
+        let program = bench.program(IOC);
+        let folder = bench.native("C:\\Instrument\\Apps\\EPICS");
+        let mut prompt =
+            std::process::Command::new("sh").stdin(std::process::Stdio::piped()).current_dir(folder).spawn().unwrap();
+        let error = bench.apply().unwrap_err();
+        let expected = format!("a shell (sh, pid {}) stands in C:\\Instrument\\Apps\\EPICS", prompt.id());
+        let name = error.to_string().replace("(dash,", "(sh,").replace("(bash,", "(sh,");
+        assert!(name.contains(&expected), "{error}");
+        assert!(error.details().next.as_deref().is_some_and(|n| n.starts_with("close it")));
+        assert!(prompt.try_wait().unwrap().is_none());
+        drop((prompt.stdin.take(), program));
+        prompt.wait().unwrap();
+    }
+
+    #[test]
+    fn a_link_to_the_folder_is_followed() {
+        let mut bench = none_under_server("20ms", false);
+        let _program: Running = bench.program("E:\\Versions\\26.8.0\\ioc.exe");
+        bench.write("C:\\Instrument\\Apps\\x", "");
+        let server = bench.native("C:\\Instrument\\Apps\\EPICS");
+        bench.platform.make_link(&server, &bench.native("E:\\Versions\\26.8.0")).unwrap();
+        assert!(bench.apply().is_err());
+        bench.set(json!({"process": {"named": ["IOC.EXE"], "state": "running"}}));
+        assert!(bench.apply().unwrap().summary.contains("ioc.exe"));
+    }
+
+    #[test]
+    fn which_programs_must_be_said() {
+        let bench = Bench::of(json!({"process": {"state": "none"}}));
+        assert_eq!(bench.probe().unwrap_err().kind(), ErrorKind::BadInput);
+    }
+}

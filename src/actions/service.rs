@@ -190,3 +190,79 @@ impl ServiceUndo {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::Outcome;
+    use crate::platform::testing::Bench;
+
+    fn service(arguments: serde_json::Value) -> Bench {
+        Bench::of(json!({ "service": arguments }))
+    }
+
+    fn status(bench: &Bench) -> Option<ServiceStatus> {
+        bench.platform.service("MYSQL80").unwrap()
+    }
+
+    #[test]
+    fn a_stop_is_taken_back() {
+        let bench = service(json!({"name": "MYSQL80", "state": "stopped"}));
+        assert_eq!(bench.probe().unwrap().summary, "MYSQL80 is running, to be stopped");
+        assert_eq!(bench.apply().unwrap().outcome, Outcome::Changed);
+        assert_eq!(status(&bench), Some(ServiceStatus::Stopped));
+        assert_eq!(bench.apply().unwrap().outcome, Outcome::Ok, "a second time there is nothing to do");
+        let undone = bench.undo();
+        assert_eq!((undone.len(), undone[0].left.len()), (1, 0));
+        assert_eq!(status(&bench), Some(ServiceStatus::Running));
+    }
+
+    #[test]
+    fn a_start_and_a_restart_are_taken_back() {
+        let mut bench = service(json!({"name": "MYSQL80", "state": "running"}));
+        bench.sandbox_state(|s| s["services"]["MYSQL80"]["running"] = json!(false));
+        assert_eq!(bench.apply().unwrap().outcome, Outcome::Changed);
+        bench.undo();
+        assert_eq!(status(&bench), Some(ServiceStatus::Stopped));
+        bench.set(json!({"service": {"name": "MYSQL80", "state": "restarted"}}));
+        bench.sandbox_state(|s| s["services"]["MYSQL80"]["running"] = json!(true));
+        assert_eq!(bench.apply().unwrap().outcome, Outcome::Changed);
+        assert_eq!(status(&bench), Some(ServiceStatus::Running));
+        bench.undo();
+        assert_eq!(status(&bench), Some(ServiceStatus::Running));
+    }
+
+    #[test]
+    fn a_missing_service_is_an_error_unless_allowed() {
+        let error = service(json!({"name": "MYSQL84", "state": "stopped"})).apply().unwrap_err();
+        assert!(error.to_string().contains("there is no service MYSQL84"), "{error}");
+        let bench = service(json!({"name": "MYSQL84", "state": "stopped", "may_be_absent": true}));
+        assert_eq!(bench.apply().unwrap().outcome, Outcome::Ok);
+        assert!(service(json!({"name": "MYSQL84", "state": "running", "may_be_absent": true})).apply().is_err());
+    }
+
+    #[test]
+    fn a_service_that_does_not_stop_is_ended_when_allowed() {
+        let mut bench = service(json!({"name": "MYSQL80", "state": "stopped", "wait": "20ms"}));
+        let mut process = bench.program("C:\\Instrument\\Apps\\MySQL\\bin\\mysqld.exe");
+        let pid = process.pid();
+        bench.sandbox_state(|s| s["services"]["MYSQL80"] = json!({"stubborn": true, "pid": pid}));
+        let error = bench.apply().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(error.to_string().contains("service MYSQL80 to be stopped"), "{error}");
+        assert_eq!(status(&bench), Some(ServiceStatus::Stopping));
+        bench.set(json!({"service": {"name": "MYSQL80", "state": "stopped", "wait": "20ms", "kill": true}}));
+        assert_eq!(bench.apply().unwrap().outcome, Outcome::Changed);
+        assert_eq!(status(&bench), Some(ServiceStatus::Stopped));
+        assert!(!process.0.wait().unwrap().success());
+    }
+
+    #[test]
+    fn a_service_that_does_not_come_back_is_left_and_named() {
+        let bench = service(json!({"name": "MYSQL80", "state": "stopped"}));
+        bench.apply().unwrap();
+        bench.sandbox_state(|s| s["services"]["MYSQL80"]["broken"] = json!("my.ini is missing"));
+        let left = &bench.undo()[0].left;
+        assert!(left[0].contains("MYSQL80") && left[0].contains("my.ini is missing"), "{left:?}");
+    }
+}

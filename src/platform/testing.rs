@@ -3,7 +3,7 @@
 
 use super::{Platform, facts};
 use crate::actions::{
-    Action, Applied, AskOperator, Content, Deadline, FetchStats, Jobs, Perform, Probe, Progress, StepContext, UndoLog, UndoRecord,
+    Action, Applied, AskOperator, Content, Deadline, FetchStats, Jobs, Probe, Progress, StepContext, UndoLog, UndoRecord,
     Want,
 };
 use crate::agent::jobs::{JobEnd, JobSpec};

@@ -394,7 +394,7 @@ fn settings_that_do_not_fit() {
     4 | instruments:
     5 |   NDXLOQ: {seci: {retire: 2027-02-31}}
       |                           ^
-    next: docs/playbooks.md and `ibexdeploy schema` show the form of every key
+    next: `ibexdeploy schema` and the pages in docs/ show the form of every key
     ");
     assert_snapshot!(said("instruments:\n  NDXLOQ: {secrets: {a: {command: []}}}\n"), @r"
     inv/t.yaml:5:26: the secret `a` has an empty `command`

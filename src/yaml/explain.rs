@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::nearest::nearest;
 use serde_saphyr::Error as Yaml;
 
-const SCHEMA: &str = "docs/playbooks.md and `ibexdeploy schema` show the form of every key";
+const SCHEMA: &str = "`ibexdeploy schema` and the pages in docs/ show the form of every key";
 
 /// The library's error with its position, an excerpt, and what to do next.
 pub(super) fn explain(tree: &Tree, error: &Yaml) -> Error {

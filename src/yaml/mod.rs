@@ -7,7 +7,7 @@ mod tree;
 
 pub use tree::{Tree, pointer_part};
 
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
@@ -37,7 +37,10 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<(T, String)> {
 /// # Errors
 /// When the file cannot be read or is not UTF-8.
 pub fn read(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).cannot(|| format!("read {}", path.display()))?;
+    // A file that cannot be read is the operator's to mend, as one that is not right: nothing was touched.
+    let bytes = std::fs::read(path).map_err(|e| {
+        Error::bad_input(format!("cannot read {}", path.display())).because(e).next("check its name, and that you may read it")
+    })?;
     String::from_utf8(bytes).map_err(|e| not_utf8(path, e.as_bytes(), e.utf8_error().valid_up_to()))
 }
 

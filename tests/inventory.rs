@@ -348,7 +348,7 @@ next: remove one of them, or give it the host it really has
 fn a_missing_inventory_says_how_to_name_one() {
     let folder = tempfile::tempdir().unwrap();
     program(folder.path()).args(["inventory", "list"]).assert().code(2).stderr_eq(str![[r#"
-error: cannot read inventory/ndx.yaml: No such file or directory (os error 2)
+error: cannot read inventory/ndx.yaml: [..]
 next: name the inventory with --inventory FILE or IBEXDEPLOY_INVENTORY
 
 "#]]);

@@ -18,6 +18,7 @@ use std::path::Path;
 /// When the text is not YAML or not of the form that `T` has: with line, column, an excerpt and what to do next.
 pub fn parse<T: DeserializeOwned>(file_name: &str, text: &str) -> Result<T> {
     let tree = Tree::parse(file_name, text)?;
+    let text = tree.text();
     // `no` and `off` stay text, as in YAML 1.2: only `true` and `false` are truth values.
     let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
     serde_saphyr::from_str_with_options(text, options).map_err(|e| explain::explain(&tree, &e))

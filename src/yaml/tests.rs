@@ -364,6 +364,19 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
+fn files_from_windows_editors_are_read() -> Result<()> {
+    for text in ["\u{feff}name: a\r\nitems:\r\n  x: {folder: y}\r\n", "\u{feff}# note\nname: a\nitems: {x: {folder: y}}\n"] {
+        let read: Document = parse("t.yaml", text)?;
+        assert_eq!((read.name.as_deref(), read.items["x"].folder.as_str()), (Some("a"), "y"), "{text:?}");
+    }
+    let error = parse::<Document>("t.yaml", "\u{feff}name: a\r\n  b: c\r\n").unwrap_err();
+    assert_eq!(error.details().position.as_ref().and_then(|p| p.excerpt.as_deref()), Some("1 | name: a\n2 |   b: c\n  |    ^"));
+    let error = parse::<Document>("t.yaml", "\u{feff}nam: a\n").unwrap_err();
+    assert_eq!(error.to_string(), "t.yaml:1:1: unknown key `nam`");
+    Ok(())
+}
+
+#[test]
 fn words_like_no_stay_text() -> Result<()> {
     let read: Document = parse("t.yaml", "vars: {a: no, b: 2027-03-31, c: true, d: 1.5}\n")?;
     let vars = serde_json::to_value(&read.vars).unwrap();

@@ -18,6 +18,7 @@ pub mod platform;
 pub mod playbook;
 pub mod protocol;
 pub mod rehearsal;
+pub mod report;
 pub mod secrets;
 pub mod transport;
 pub mod units;

@@ -2,14 +2,19 @@
 
 mod completions;
 mod exit;
+mod kit;
+mod log;
 mod man;
 mod options;
+mod output;
+mod runs;
 
+pub use log::start_log;
 pub use options::{GlobalOptions, OutputForm, RunOptions, TargetOptions};
+pub use output::document;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use clap::{Parser, Subcommand};
-use std::io::Write;
 use std::process::ExitCode;
 
 /// Deploys releases of the IBEX control system to the ISIS instruments.
@@ -33,28 +38,49 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Completions(completions::Completions),
+    Kit(kit::Kit),
     Man(man::Man),
+    #[command(subcommand)]
+    Runs(runs::Runs),
 }
 
 impl Command {
     /// Runs the command; what it returns is the process's exit code.
-    fn run(self, _global: &GlobalOptions) -> Result<u8> {
+    fn run(self, global: &GlobalOptions) -> Result<u8> {
         match self {
             Self::Completions(c) => c.run(),
+            Self::Kit(c) => c.run(global),
             Self::Man(c) => c.run(),
+            Self::Runs(c) => c.run(global),
         }
     }
 }
 
 /// Reads the arguments, runs the command and gives the exit code that `docs/operating.md` documents.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return refuse(&error),
+    };
     match arguments.command.run(&arguments.global) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            // Nothing is left to do when even standard error is closed.
-            let _ = writeln!(std::io::stderr(), "error: {error}");
+            output::error(arguments.global.output, &error);
             ExitCode::from(exit::code_of(&error))
         }
     }
+}
+
+/// Arguments that are not understood, or a wish for help, which is no error.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() && options::wants_json(std::env::args_os()) {
+        let text = error.to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let hints = text.lines().skip(1).map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ");
+        output::error(Some(OutputForm::Json), &Error::usage(message).next(hints));
+        return ExitCode::from(exit::BAD_INPUT);
+    }
+    // Nothing is left to do when even the standard streams are closed.
+    let _ = error.print();
+    ExitCode::from(if error.use_stderr() { exit::BAD_INPUT } else { exit::OK })
 }

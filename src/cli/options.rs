@@ -1,7 +1,12 @@
 //! Options that every command knows, and those that choose instruments.
 
+use crate::error::Result;
+use crate::events;
+use crate::report::Form;
 use crate::units::{Size, Span};
 use clap::{ArgAction, Args, ValueEnum};
+use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 /// Options of every command.
@@ -31,6 +36,39 @@ pub struct GlobalOptions {
     /// Make the rehearsal's sandboxes anew
     #[arg(long, global = true, requires = "rehearse")]
     pub fresh: bool,
+}
+
+impl GlobalOptions {
+    /// Where runs, logs and caches of this controller are kept.
+    ///
+    /// # Errors
+    /// When no option names it and the system neither.
+    pub fn state_folder(&self) -> Result<PathBuf> {
+        events::state_folder(self.state.as_deref())
+    }
+
+    /// The form in which a run is shown.
+    pub fn form(&self) -> Form {
+        match self.output {
+            Some(OutputForm::Pretty) => Form::Pretty,
+            Some(OutputForm::Plain) => Form::Plain,
+            Some(OutputForm::Json) => Form::Json,
+            None if std::io::stdout().is_terminal() => Form::Pretty,
+            None => Form::Plain,
+        }
+    }
+}
+
+/// True when arguments that could not be understood ask for JSON.
+pub(super) fn wants_json(arguments: impl Iterator<Item = OsString>) -> bool {
+    let mut before = OsString::new();
+    for argument in arguments {
+        if argument == "--output=json" || (before == "--output" && argument == "json") {
+            return true;
+        }
+        before = argument;
+    }
+    std::env::var_os("IBEXDEPLOY_OUTPUT").is_some_and(|form| form == "json")
 }
 
 /// How results are written.

@@ -76,8 +76,8 @@ fn refuse(error: &clap::Error) -> ExitCode {
     if error.use_stderr() && options::wants_json(std::env::args_os()) {
         let text = error.to_string();
         let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        let hints = text.lines().skip(1).map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ");
-        output::error(Some(OutputForm::Json), &Error::usage(message).next(hints));
+        let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: ")).unwrap_or("`--help` shows what there is");
+        output::error(Some(OutputForm::Json), &Error::usage(message).next(tip));
         return ExitCode::from(exit::BAD_INPUT);
     }
     // Nothing is left to do when even the standard streams are closed.

@@ -191,7 +191,8 @@ impl Process {
                 Ok(Applied::changed(format!("ended {}", list(&ended))))
             }
             Err(e) if e.kind() == ErrorKind::TimedOut => {
-                Err(standing_error(&wanted.find(cx)?).unwrap_or_else(|| e.next("end them, or let the step do it with `kill: true`")))
+                Err(standing_error(&wanted.find(cx)?)
+                    .unwrap_or_else(|| e.next("end them, or let the step do it with `kill: true`")))
             }
             Err(e) => Err(e),
         }

@@ -2,8 +2,9 @@
 
 mod completions;
 mod exit;
-mod log;
 mod inventory;
+mod kit;
+mod log;
 mod man;
 mod options;
 mod output;
@@ -42,6 +43,7 @@ struct Arguments {
 enum Command {
     Completions(completions::Completions),
     Inventory(inventory::Inventory),
+    Kit(kit::Kit),
     Man(man::Man),
     #[command(subcommand)]
     Runs(runs::Runs),
@@ -54,6 +56,7 @@ impl Command {
         match self {
             Self::Completions(c) => c.run(),
             Self::Inventory(c) => c.run(global),
+            Self::Kit(c) => c.run(global),
             Self::Man(c) => c.run(),
             Self::Runs(c) => c.run(global),
             Self::Schema(c) => c.run(),
@@ -81,8 +84,8 @@ fn refuse(error: &clap::Error) -> ExitCode {
     if error.use_stderr() && options::wants_json(std::env::args_os()) {
         let text = error.to_string();
         let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        let hints = text.lines().skip(1).map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ");
-        output::error(Some(OutputForm::Json), &Error::usage(message).next(hints));
+        let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: ")).unwrap_or("`--help` shows what there is");
+        output::error(Some(OutputForm::Json), &Error::usage(message).next(tip));
         return ExitCode::from(exit::BAD_INPUT);
     }
     // Nothing is left to do when even the standard streams are closed.

@@ -3,13 +3,11 @@
 //! Tests use the same: [`make_kits`] with [`KitShape::small`], then [`make_sandboxes`].
 
 mod content;
-mod estimate;
 mod git;
 mod kit;
 mod sandbox;
 mod shape;
 
-pub use estimate::{Estimate, PastRun, estimate};
 pub use kit::{RehearsalKits, make_kits};
 pub use sandbox::{HOME, Identity, Sandbox, SandboxSpec, SandboxState, make_sandboxes};
 pub use shape::{KitShape, TreeShape};
@@ -57,5 +55,6 @@ fn in_parallel<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> 
     locked(&failed).take().map_or(Ok(()), Err)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;

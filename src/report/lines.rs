@@ -1,7 +1,7 @@
 //! One event as one line of words, the same for files, pipes and the place above the bar.
 
 use super::text::{clean, count, duration, size};
-use crate::events::{Event, EventKind, Outcome, RunState, StepRef, Unit, VersionChange};
+use crate::events::{Event, EventKind, RunState, StepRef, Unit, VersionChange};
 use std::collections::BTreeMap;
 
 /// How much is told: 0 what is noteworthy, 1 each step as well, 2 everything.
@@ -53,7 +53,9 @@ impl Lines {
             EventKind::Queued { why } => (1, "queued", why.clone()),
             EventKind::Connecting { attempt: 1 } => (1, "connect", "connecting".to_owned()),
             EventKind::Connecting { attempt } => (0, "connect", format!("connecting, attempt {attempt}")),
-            EventKind::Connected { agent, platform, host } => (1, "connect", format!("connected to {host} ({platform}), agent {agent}")),
+            EventKind::Connected { agent, platform, host } => {
+                (1, "connect", format!("connected to {host} ({platform}), agent {agent}"))
+            }
             EventKind::LinkLost { why, retry_ms } => (0, "link-lost", format!("{why}; trying again in {}", duration(*retry_ms))),
             EventKind::Sent { bytes } => (2, "sent", size(*bytes)),
             _ => return None,
@@ -62,8 +64,12 @@ impl Lines {
 
     fn course(&self, state: &RunState, event: &Event) -> Option<(u8, &'static str, String)> {
         Some(match &event.kind {
-            EventKind::Accepted { playbook, steps, .. } => (1, "accepted", format!("{playbook}, {}", count(*steps as usize, "step"))),
-            EventKind::Facts { facts } => (2, "facts", facts.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" ")),
+            EventKind::Accepted { playbook, steps, .. } => {
+                (1, "accepted", format!("{playbook}, {}", count(*steps as usize, "step")))
+            }
+            EventKind::Facts { facts } => {
+                (2, "facts", facts.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" "))
+            }
             EventKind::PhaseStarted { phase } => (0, "phase", format!("{phase} begins")),
             EventKind::PhaseFinished { phase, ms } => (1, "phase", format!("{phase} took {}", duration(*ms))),
             EventKind::Held { why } => (0, "held", why.clone()),
@@ -82,7 +88,7 @@ impl Lines {
                     duration(*ms)
                 ),
             ),
-            EventKind::OutageStarted => (0, "outage", "IBEX is being stopped".to_owned()),
+            EventKind::OutageStarted => (0, "outage", "begins".to_owned()),
             EventKind::OutageEnded { ms } => (0, "outage-end", format!("after {}", duration(*ms))),
             EventKind::RollbackStarted { because } => (0, "rollback", because.clone()),
             EventKind::RollbackFinished { ok: true, .. } => (0, "rollback-end", "all is as it was before".to_owned()),
@@ -107,7 +113,7 @@ impl Lines {
                 if let Some(error) = error {
                     add(error.to_string());
                 }
-                (0, finished_tag(*outcome), text)
+                (0, outcome.word(), text)
             }
             _ => return None,
         })
@@ -158,10 +164,6 @@ impl Lines {
     }
 }
 
-fn finished_tag(outcome: Outcome) -> &'static str {
-    outcome.word()
-}
-
 /// `waiting for service MYSQL84, 40 s of 120 s`.
 pub(super) fn waiting(what: &str, elapsed_ms: u64, limit_ms: u64) -> String {
     let what = what.strip_prefix("waiting for ").unwrap_or(what);
@@ -210,6 +212,8 @@ pub(super) fn hand_change(component: &str, files: Option<u64>, archive: Option<&
             Some(format!("{} of {component} changed by hand, saved in {archive}", count(n as usize, "file")))
         }
         (Some(n), None) => Some(format!("{} of {component} changed by hand", count(n as usize, "file"))),
-        (None, _) => Some(format!("whether {component} was changed by hand is unknown: there is no baseline before its first release")),
+        (None, _) => {
+            Some(format!("whether {component} was changed by hand is unknown: there is no baseline before its first release"))
+        }
     }
 }

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// Rows below the bar at most.
 const ROWS: usize = 8;
+/// The bar has at least so many places, or is not there.
+const LEAST_BAR: usize = 6;
 /// Columns where the terminal does not tell its width.
 const USUAL_WIDTH: usize = 80;
 
@@ -111,7 +113,9 @@ impl Pretty {
             EventKind::RunStarted { rehearsal: true, .. } => Some(self.screen.yellow(&words?.text)),
             _ => {
                 let words = words?;
-                Some(name.map_or_else(|| words.text.clone(), |name| format!("{name}: {} {}", words.tag, words.text)))
+                let tag =
+                    if matches!(words.tag, "step" | "step-end" | "note") { String::new() } else { format!("{} ", words.tag) };
+                Some(name.map_or_else(|| words.text.clone(), |name| format!("{name}: {tag}{}", words.text)))
             }
         }
     }
@@ -183,7 +187,7 @@ fn step_phrase(instrument: &InstrumentState) -> String {
     };
     let again = if open.attempt > 1 { format!(", attempt {}", open.attempt) } else { String::new() };
     let detail = match (&open.waiting, &open.progress) {
-        (Some(w), _) => format!(", {}", waiting(&w.what, w.elapsed_ms, w.limit_ms)),
+        (Some(w), _) => return format!("{} ({phase}{}{again})", waiting(&w.what, w.elapsed_ms, w.limit_ms), open.step.name),
         (None, Some(p)) => format!(", {}", progress(p.done, p.total, p.unit)),
         (None, None) if instrument.open_ms() >= 1000 => format!(", {}", duration(instrument.open_ms())),
         (None, None) => String::new(),
@@ -201,17 +205,19 @@ fn overall(state: &RunState, columns: usize, screen: Screen) -> String {
         .iter()
         .fold((0u64, 0u64), |(s, n), i| (s.saturating_add(i.staging.staged_bytes), n.saturating_add(i.staging.need_bytes)));
     let mut words = format!("{done}/{total} done");
-    if bad > 0 {
-        words.push_str(&format!(", {bad} not well"));
-    }
-    if needed > 0 {
-        words.push_str(&format!(", {} of {} staged", size(staged), size(needed)));
-    }
-    if state.rehearsal {
-        words.push_str(" (rehearsal)");
+    let more = [
+        (bad > 0).then(|| format!(", {bad} not well")),
+        (needed > 0).then(|| format!(", {} of {} staged", size(staged), size(needed))),
+        state.rehearsal.then(|| " (rehearsal)".to_owned()),
+    ];
+    for part in more.into_iter().flatten() {
+        // Where there is little room, the bar says more than the last of these.
+        if width(&words) + width(&part) + LEAST_BAR + 3 <= columns {
+            words.push_str(&part);
+        }
     }
     let room = columns.saturating_sub(width(&words) + 3).min(30);
-    let bar = if room >= 6 { format!("{} ", bar(state, room)) } else { String::new() };
+    let bar = if room >= LEAST_BAR { format!("{} ", bar(state, room)) } else { String::new() };
     cut(&format!("{bar}{}", screen.bold(&words)), columns).into_owned()
 }
 

@@ -21,9 +21,9 @@ pub fn run_list(runs: &[Summary], screen: Screen) -> String {
         Column::new("WHEN (UTC)").spare(3),
         Column::new("PLAYBOOK").cut(),
         Column::new("KIT").spare(4),
-        Column::new("OPERATOR").cut().spare(2),
+        Column::new("OPERATOR").cut_to(10).spare(2),
         Column::new("INSTRUMENTS").right().spare(1),
-        Column::new("OUTCOMES").cut().spare(0),
+        Column::new("OUTCOMES").cut_to(18),
         Column::new("TOOK").right().spare(5),
     ]);
     for run in runs {
@@ -78,7 +78,8 @@ pub fn run_show(state: &RunState, damage: &[Damage], place: &Where, screen: Scre
     }
     text.push_str(&damage_lines(damage, screen));
     text.push('\n');
-    let mut going_on = Table::new(vec![Column::new("INSTRUMENT"), Column::new("PHASE").spare(1), Column::new("WHERE IT STANDS").cut()]);
+    let mut going_on =
+        Table::new(vec![Column::new("INSTRUMENT"), Column::new("PHASE").spare(1), Column::new("WHERE IT STANDS").cut()]);
     for i in state.instruments.iter().filter(|i| !i.is_finished()) {
         going_on.row([i.name.clone(), i.phase.map(|p| p.word().to_owned()).unwrap_or_default(), clean(&doing(i)).into_owned()]);
     }

@@ -298,7 +298,7 @@ fn the_pretty_form_in_a_narrow_terminal() {
 }
 
 #[test]
-fn a_question_waits_for_nobody_who_is_gone() {
+fn a_question_is_asked_while_the_reporter_keeps_still() {
     let mut reporter = open(Form::Plain, 0, Screen::PLAIN, place(), Box::new(io::sink()));
     let mut asked = 0;
     reporter.paused(&mut || asked += 1);

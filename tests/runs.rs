@@ -2,6 +2,7 @@
 
 use snapbox::cmd::{Command, cargo_bin};
 use snapbox::str;
+use std::error::Error;
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
@@ -18,6 +19,8 @@ const REST: &str = r#"{"v":1,"run":"RUN","instrument":"NDXLOQ","n":2,"at":"2026-
 {"v":1,"run":"RUN","n":0,"at":"2026-11-23T22:03:01Z","event":"run_finished","exit_code":1,"ms":181000}
 "#;
 
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
 fn ibexdeploy(state: &Path, arguments: &[&str]) -> Command {
     Command::new(cargo_bin!("ibexdeploy"))
         .args(arguments)
@@ -26,30 +29,31 @@ fn ibexdeploy(state: &Path, arguments: &[&str]) -> Command {
         .env_remove("CLICOLOR_FORCE")
 }
 
-fn keep(state: &Path, run: &str, events: &str) {
+fn keep(state: &Path, run: &str, events: &str) -> Outcome {
     let folder = state.join("runs").join(run);
-    fs::create_dir_all(&folder).unwrap();
-    fs::write(folder.join("events.jsonl"), events.replace("RUN", run)).unwrap();
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("events.jsonl"), events.replace("RUN", run))?;
+    Ok(())
 }
 
 /// Three runs: two that ended and the newest that did not.
-fn three_runs() -> TempDir {
-    let state = TempDir::new().unwrap();
-    keep(state.path(), "20261121-220000-aaaaaa", &format!("{HALF}{REST}"));
-    keep(state.path(), "20261122-220000-bbbbbb", &format!("{HALF}{REST}"));
-    keep(state.path(), "20261123-220000-cccccc", HALF);
-    state
+fn three_runs() -> Outcome<TempDir> {
+    let state = TempDir::new()?;
+    keep(state.path(), "20261121-220000-aaaaaa", &format!("{HALF}{REST}"))?;
+    keep(state.path(), "20261122-220000-bbbbbb", &format!("{HALF}{REST}"))?;
+    keep(state.path(), "20261123-220000-cccccc", HALF)?;
+    Ok(state)
 }
 
-fn json(state: &Path, arguments: &[&str]) -> serde_json::Value {
-    let output = ibexdeploy(state, arguments).args(["--output", "json"]).output().unwrap();
+fn json(state: &Path, arguments: &[&str]) -> Outcome<serde_json::Value> {
+    let output = ibexdeploy(state, arguments).args(["--output", "json"]).output()?;
     assert!(output.status.success(), "{output:?}");
-    serde_json::from_slice(&output.stdout).unwrap()
+    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 #[test]
-fn list_shows_the_newest_first() {
-    let state = three_runs();
+fn list_shows_the_newest_first() -> Outcome {
+    let state = three_runs()?;
     ibexdeploy(state.path(), &["runs", "list"]).assert().success().stderr_eq("").stdout_eq(str![[r#"
 RUN                     WHEN (UTC)        PLAYBOOK  KIT     OPERATOR        INSTRUMENTS  OUTCOMES                     TOOK
 20261123-220000-cccccc  2026-11-23 22:00  release   15.0.0  kvlb23@control            2  1 changed, 1 not finished
@@ -57,24 +61,26 @@ RUN                     WHEN (UTC)        PLAYBOOK  KIT     OPERATOR        INST
 20261121-220000-aaaaaa  2026-11-23 22:00  release   15.0.0  kvlb23@control            2  1 changed, 1 rolled_back   3m 01s
 
 "#]]);
-    let runs = json(state.path(), &["runs", "list"]);
+    let runs = json(state.path(), &["runs", "list"])?;
     assert_eq!(runs[0]["run"], "20261123-220000-cccccc");
     assert_eq!((&runs[0]["open"], &runs[1]["outcomes"]["rolled_back"]), (&1.into(), &1.into()));
+    Ok(())
 }
 
 #[test]
-fn list_of_no_runs() {
-    let state = TempDir::new().unwrap();
+fn list_of_no_runs() -> Outcome {
+    let state = TempDir::new()?;
     ibexdeploy(state.path(), &["runs", "list"]).assert().success().stdout_eq(str![[r#"
 There are no runs yet.
 
 "#]]);
-    assert_eq!(json(state.path(), &["runs", "list"]), serde_json::json!([]));
+    assert_eq!(json(state.path(), &["runs", "list"])?, serde_json::json!([]));
+    Ok(())
 }
 
 #[test]
-fn show_takes_the_newest_or_the_beginning_of_a_name() {
-    let state = three_runs();
+fn show_takes_the_newest_or_the_beginning_of_a_name() -> Outcome {
+    let state = three_runs()?;
     ibexdeploy(state.path(), &["runs", "show"]).assert().success().stdout_eq(str![[r#"
 run        20261123-220000-cccccc
 playbook   release
@@ -100,7 +106,7 @@ The run is not finished, as far as this controller knows: `ibexdeploy runs resum
 Run 20261123-220000-cccccc, logs in [..]/runs/20261123-220000-cccccc
 
 "#]]);
-    let shown = json(state.path(), &["runs", "show", "20261122"]);
+    let shown = json(state.path(), &["runs", "show", "20261122"])?;
     assert_eq!((&shown["run"], &shown["instruments"][1]["outcome"]), (&"20261122-220000-bbbbbb".into(), &"rolled_back".into()));
     ibexdeploy(state.path(), &["runs", "show", "20261122", "-v"]).assert().success().stdout_eq(str![[r#"
 2026-11-23T22:00:00Z - run: run of release, kit 15.0.0 on 2 instruments by kvlb23@control, run 20261122-220000-bbbbbb, plan 5f0c
@@ -133,11 +139,12 @@ Took 3m 01s.
 Run 20261122-220000-bbbbbb, logs in [..]/runs/20261122-220000-bbbbbb
 
 "#]]);
+    Ok(())
 }
 
 #[test]
-fn a_wrong_name_is_told_the_nearest() {
-    let state = three_runs();
+fn a_wrong_name_is_told_the_nearest() -> Outcome {
+    let state = three_runs()?;
     let wrong = ["runs", "show", "20261122-220000-bbbbxb"];
     ibexdeploy(state.path(), &wrong).assert().code(2).stdout_eq("").stderr_eq(str![[r#"
 error: there is no run `20261122-220000-bbbbxb`
@@ -148,22 +155,24 @@ error: there is no run `20261122-220000-bbbbxb`
 {"error":{"kind":"usage","message":"there is no run `20261122-220000-bbbbxb`","next":"did you mean 20261122-220000-bbbbbb? `ibexdeploy runs list` shows all","temporary":false}}
 
 "#]]);
+    Ok(())
 }
 
 #[test]
-fn arguments_that_are_wrong_are_json_too_when_wanted() {
-    let state = TempDir::new().unwrap();
+fn arguments_that_are_wrong_are_json_too_when_wanted() -> Outcome {
+    let state = TempDir::new()?;
     let wrong = ["runs", "prune", "--keeep", "3", "--output", "json"];
     ibexdeploy(state.path(), &wrong).assert().code(2).stdout_eq("").stderr_eq(str![[r#"
 {"error":{"kind":"usage","message":"unexpected argument '--keeep' found","next":"a similar argument exists: '--keep'","temporary":false}}
 
 "#]]);
     ibexdeploy(state.path(), &["--help"]).assert().code(0).stderr_eq("");
+    Ok(())
 }
 
 #[test]
-fn report_writes_markdown_for_the_shutdown_log() {
-    let state = three_runs();
+fn report_writes_markdown_for_the_shutdown_log() -> Outcome {
+    let state = three_runs()?;
     ibexdeploy(state.path(), &["runs", "report", "20261121", "--markdown"]).assert().success().stdout_eq(str![[r#"
 # Run of release 15.0.0
 
@@ -188,33 +197,36 @@ fn report_writes_markdown_for_the_shutdown_log() {
 - Run 20261121-220000-aaaaaa, logs in [..]/runs/20261121-220000-aaaaaa
 
 "#]]);
+    Ok(())
 }
 
 #[test]
-fn damaged_events_are_told_and_the_rest_is_shown() {
-    let state = TempDir::new().unwrap();
+fn damaged_events_are_told_and_the_rest_is_shown() -> Outcome {
+    let state = TempDir::new()?;
     let mut lines: Vec<&str> = HALF.lines().collect();
     lines.insert(2, "\0\0\0");
-    keep(state.path(), "20261123-220000-cccccc", &format!("{}\n{}", lines.join("\n"), &REST[..60]));
-    let output = ibexdeploy(state.path(), &["runs", "report"]).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
+    keep(state.path(), "20261123-220000-cccccc", &format!("{}\n{}", lines.join("\n"), &REST[..60]))?;
+    let output = ibexdeploy(state.path(), &["runs", "report"]).output()?;
+    let text = String::from_utf8(output.stdout)?;
     assert!(output.status.success());
     assert!(text.contains("line 3 cannot be read") && text.contains("line 6 (the last) was cut off"), "{text}");
     assert!(text.contains("NDXLARMOR   changed"), "{text}");
-    assert_eq!(json(state.path(), &["runs", "show"])["damage"].as_array().map(Vec::len), Some(2));
+    assert_eq!(json(state.path(), &["runs", "show"])?["damage"].as_array().map(Vec::len), Some(2));
+    Ok(())
 }
 
 #[test]
-fn prune_keeps_the_newest_and_what_is_not_finished() {
-    let state = three_runs();
-    keep(state.path(), "20261120-220000-zzzzzz", HALF);
+fn prune_keeps_the_newest_and_what_is_not_finished() -> Outcome {
+    let state = three_runs()?;
+    keep(state.path(), "20261120-220000-zzzzzz", HALF)?;
     ibexdeploy(state.path(), &["runs", "prune", "--keep", "2"]).assert().success().stdout_eq(str![[r#"
 Removed 1 run.
 Kept 20261120-220000-zzzzzz: it is not finished (`ibexdeploy runs resume 20261120-220000-zzzzzz`, or --unfinished removes it).
 
 "#]]);
-    let pruned = json(state.path(), &["runs", "prune", "--keep", "2", "--unfinished"]);
+    let pruned = json(state.path(), &["runs", "prune", "--keep", "2", "--unfinished"])?;
     assert_eq!(pruned["removed"], serde_json::json!(["20261120-220000-zzzzzz"]));
-    let left = json(state.path(), &["runs", "list"]);
+    let left = json(state.path(), &["runs", "list"])?;
     assert_eq!(left.as_array().map(Vec::len), Some(2));
+    Ok(())
 }

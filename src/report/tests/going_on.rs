@@ -1,6 +1,6 @@
 //! Reporters while a run goes on.
 
-use super::super::pretty::{Pretty, frame};
+use super::super::pretty::{Pretty, Rows, frame};
 use super::*;
 use crate::events::Unit;
 use crate::playbook::Phase;
@@ -121,10 +121,45 @@ fn json_lines_are_the_events() {
     assert_eq!(read, story.events);
 }
 
+fn foot(state: &RunState, columns: usize, screen: Screen) -> String {
+    let mut rows = Rows::default();
+    rows.choose(state);
+    frame(state, &rows, columns, screen)
+}
+
+#[test]
+fn rows_stay_until_another_matters_more() {
+    let names: Vec<String> = (1..=12).map(|n| format!("NDXINST{n:02}")).collect();
+    let mut story = Story::begin(&names.iter().map(String::as_str).collect::<Vec<_>>(), false);
+    for name in &names {
+        story.at(name, EventKind::PhaseStarted { phase: Phase::Stage });
+    }
+    let mut rows = Rows::default();
+    let mut shown = |story: &Story| {
+        let state = RunState::of(&story.events);
+        rows.choose(&state);
+        let foot = frame(&state, &rows, 80, Screen::PLAIN);
+        foot.lines().filter_map(|l| l.trim().strip_prefix("NDXINST")?.get(..2)).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(shown(&story), "01 02 03 04 05 06 07");
+    let wait = |story: &mut Story, name: &str, elapsed_ms: u64| {
+        let (step, what) = (step("stage.01.backup", "backup"), "a file".to_owned());
+        story.passing(name, EventKind::StepWaiting { step, what, elapsed_ms, limit_ms: 60_000 });
+    };
+    wait(&mut story, "NDXINST09", 4_000);
+    assert_eq!(shown(&story), "01 02 03 04 05 06 07", "a little longer is not enough");
+    wait(&mut story, "NDXINST09", 9_000);
+    assert_eq!(shown(&story), "01 02 03 04 05 06 09");
+    story.at("NDXINST11", EventKind::RollbackStarted { because: "no".into() });
+    assert_eq!(shown(&story), "11 01 02 03 04 05 09", "trouble comes first");
+    story.end("NDXINST02", Outcome::Changed, 0, None);
+    assert_eq!(shown(&story), "11 01 03 04 05 09 06");
+}
+
 #[test]
 fn the_foot_of_the_terminal() {
     let state = RunState::of(&thirty_six(true).events);
-    assert_snapshot!(frame(&state, 100, Screen::PLAIN), @r"
+    assert_snapshot!(foot(&state, 100, Screen::PLAIN), @r"
     [===========>                  ] 12/36 done, 1.4 GB of 1.4 GB staged (rehearsal)
       NDXINST24 asks: Is the beam off?
       NDXINST22 rolling back, 0 undone: start IBEX failed
@@ -135,7 +170,7 @@ fn the_foot_of_the_terminal() {
       NDXINST26 apply: ein sehr langer Name eines Schrittes, der über jede Zeile hinausgeht 完成完成完…
       and 15 more at work
     ");
-    assert_snapshot!(frame(&state, 40, Screen::PLAIN), @r"
+    assert_snapshot!(foot(&state, 40, Screen::PLAIN), @r"
     [=====>         ] 12/36 done (rehearsal)
       NDXINST24 asks: Is the beam off?
       NDXINST22 rolling back, 0 undone: sta…
@@ -151,20 +186,20 @@ fn the_foot_of_the_terminal() {
 #[test]
 fn the_foot_when_it_begins_and_when_it_is_over() {
     let mut story = Story::begin(&["NDXLOQ"], false);
-    assert_snapshot!(frame(&RunState::of(&story.events), 60, Screen::PLAIN), @r"[                              ] 0/1 done");
+    assert_snapshot!(foot(&RunState::of(&story.events), 60, Screen::PLAIN), @r"[                              ] 0/1 done");
     story.passing("NDXLOQ", EventKind::Connecting { attempt: 1 });
-    assert_snapshot!(frame(&RunState::of(&story.events), 60, Screen::PLAIN), @r"
+    assert_snapshot!(foot(&RunState::of(&story.events), 60, Screen::PLAIN), @r"
     [                              ] 0/1 done
       NDXLOQ connecting
     ");
     story.at("NDXLOQ", EventKind::PhaseStarted { phase: Phase::Stage });
     story.at("NDXLOQ", EventKind::Held { why: "the DAE is RUNNING".into() });
-    assert_snapshot!(frame(&RunState::of(&story.events), 60, Screen::PLAIN), @r"
+    assert_snapshot!(foot(&RunState::of(&story.events), 60, Screen::PLAIN), @r"
     [                              ] 0/1 done
       NDXLOQ staged, held: the DAE is RUNNING
     ");
     story.changed("NDXLOQ", 1).finish(0, None);
-    assert_snapshot!(frame(&RunState::of(&story.events), 60, Screen::PLAIN), @r"[======================] 1/1 done, 40.0 MB of 40.0 MB staged");
+    assert_snapshot!(foot(&RunState::of(&story.events), 60, Screen::PLAIN), @r"[======================] 1/1 done, 40.0 MB of 40.0 MB staged");
 }
 
 proptest::proptest! {
@@ -172,7 +207,7 @@ proptest::proptest! {
     fn no_line_at_the_foot_is_too_wide_and_there_are_few(width in 1usize..150, upto in 0usize..500, colour in proptest::bool::ANY) {
         let story = thirty_six(false);
         let state = RunState::of(story.events.iter().take(upto));
-        let foot = frame(&state, width, Screen { width: Some(width), colour });
+        let foot = foot(&state, width, Screen { width: Some(width), colour });
         proptest::prop_assert!(foot.lines().count() <= 9);
         for line in foot.lines() {
             proptest::prop_assert!(text::width(line) <= width, "{line:?}");
@@ -263,7 +298,7 @@ fn the_pretty_form_in_a_narrow_terminal() {
 }
 
 #[test]
-fn a_question_waits_for_nobody_who_is_gone() {
+fn a_question_is_asked_while_the_reporter_keeps_still() {
     let mut reporter = open(Form::Plain, 0, Screen::PLAIN, place(), Box::new(io::sink()));
     let mut asked = 0;
     reporter.paused(&mut || asked += 1);

@@ -1,5 +1,6 @@
 //! The command line: arguments to a validated request, a call, an exit code. No logic.
 
+mod agent;
 mod completions;
 mod exit;
 mod man;
@@ -25,6 +26,8 @@ struct Arguments {
 /// The commands, one file each.
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(hide = true)]
+    Agent(agent::Agent),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -33,6 +36,7 @@ impl Command {
     /// Runs the command; what it returns is the process's exit code.
     fn run(self, _global: &GlobalOptions) -> Result<u8> {
         match self {
+            Self::Agent(c) => c.run(),
             Self::Completions(c) => c.run(),
             Self::Man(c) => c.run(),
         }

@@ -15,7 +15,14 @@ use std::process::ExitCode;
 
 /// Deploys releases of the IBEX control system to the ISIS instruments.
 #[derive(Debug, Parser)]
-#[command(name = "ibexdeploy", version, about, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "ibexdeploy",
+    version,
+    about,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 struct Arguments {
     #[command(flatten)]
     global: GlobalOptions,

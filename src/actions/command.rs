@@ -366,3 +366,6 @@ impl WritesUndo {
         Err(Error::internal("not built"))
     }
 }
+
+#[cfg(test)]
+mod tests;

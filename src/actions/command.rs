@@ -150,8 +150,7 @@ impl Command {
         };
         // Some installers return while they still work: their log says when they are done.
         let what = format!("{} to say `{wanted}`", log.shown);
-        let waited =
-            cx.deadline.wait_for(&what, cx.progress, || Ok((log.says(wanted)? || in_output()?).then_some(())));
+        let waited = cx.deadline.wait_for(&what, cx.progress, || Ok((log.says(wanted)? || in_output()?).then_some(())));
         match waited {
             Err(e) if e.kind() == ErrorKind::TimedOut => Err(self.no_success(cx, wanted, end, Some(log))),
             other => other,

@@ -154,7 +154,7 @@ impl Process {
             }
             let done = deadline.within(deadline.left()).wait_for(&list(&present), cx.progress, || {
                 let now = wanted.find(cx)?;
-                Ok((now != present).then(|| now.is_empty()))
+                Ok((now != present).then_some(now.is_empty()))
             })?;
             if done {
                 return Ok(());
@@ -191,7 +191,8 @@ impl Process {
                 Ok(Applied::changed(format!("ended {}", list(&ended))))
             }
             Err(e) if e.kind() == ErrorKind::TimedOut => {
-                Err(standing_error(&wanted.find(cx)?).unwrap_or_else(|| e.next("end them, or let the step do it with `kill: true`")))
+                Err(standing_error(&wanted.find(cx)?)
+                    .unwrap_or_else(|| e.next("end them, or let the step do it with `kill: true`")))
             }
             Err(e) => Err(e),
         }

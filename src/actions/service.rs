@@ -98,8 +98,9 @@ fn missing(name: &str) -> Error {
 
 fn start(cx: &StepContext<'_>, name: &str, waits: &Deadline) -> Result<()> {
     cx.platform.control_service(name, ServiceControl::Start)?;
-    wait_until(cx, name, ServiceStatus::Running, waits)
-        .map_err(|e| if e.kind() == ErrorKind::TimedOut { e.next("see the service's own log for why it does not start") } else { e })
+    wait_until(cx, name, ServiceStatus::Running, waits).map_err(|e| {
+        if e.kind() == ErrorKind::TimedOut { e.next("see the service's own log for why it does not start") } else { e }
+    })
 }
 
 fn wait_until(cx: &StepContext<'_>, name: &str, wanted: ServiceStatus, waits: &Deadline) -> Result<()> {
@@ -121,7 +122,8 @@ impl Perform for Service {
             ServiceState::Restarted => false,
         };
         let difference = if so { Difference::None } else { Difference::Some };
-        let summary = if so { format!("{} is {word}", self.name) } else { format!("{} is {word}, to be {}", self.name, self.state.word()) };
+        let summary =
+            if so { format!("{} is {word}", self.name) } else { format!("{} is {word}, to be {}", self.name, self.state.word()) };
         Ok(Probe { difference, summary, ..Probe::default() })
     }
 

@@ -3,8 +3,7 @@
 
 use super::{Platform, facts};
 use crate::actions::{
-    Action, Applied, AskOperator, Content, Deadline, FetchStats, Jobs, Probe, Progress, StepContext, UndoLog, UndoRecord,
-    Want,
+    Action, Applied, AskOperator, Content, Deadline, FetchStats, Jobs, Probe, Progress, StepContext, UndoLog, UndoRecord, Want,
 };
 use crate::agent::jobs::{JobEnd, JobSpec};
 use crate::content::ContentHash;
@@ -327,7 +326,9 @@ impl Bench {
     pub(crate) fn job_files(&self) -> BTreeMap<String, String> {
         let walk = walkdir::WalkDir::new(self.root.join(".ibexdeploy/runs/r/jobs")).into_iter().filter_map(|e| e.ok());
         walk.filter(|e| e.file_type().is_file())
-            .map(|e| (e.path().strip_prefix(&self.root).unwrap().display().to_string(), std::fs::read_to_string(e.path()).unwrap()))
+            .map(|e| {
+                (e.path().strip_prefix(&self.root).unwrap().display().to_string(), std::fs::read_to_string(e.path()).unwrap())
+            })
             .collect()
     }
 }

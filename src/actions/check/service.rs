@@ -29,7 +29,9 @@ impl Look for ServiceCheck {
             return Ok(Finding::Holds(format!("service {} is {word}", self.name), word.into()));
         }
         let error = Error::step_failed(format!("service {} is {word}, and {} is wanted", self.name, self.wanted().word()));
-        Ok(Finding::Fails(error.next(format!("bring it there by a step `service: {{name: {}, state: ...}}`, or by hand", self.name))))
+        Ok(Finding::Fails(
+            error.next(format!("bring it there by a step `service: {{name: {}, state: ...}}`, or by hand", self.name)),
+        ))
     }
 }
 

@@ -229,7 +229,10 @@ fn a_git_work_tree() {
     let error = bench.apply().unwrap_err();
     assert!(error.to_string().contains("2 uncommitted changes"), "{error}");
     assert_eq!(error.details().output, ["  a b.txt", "  new.txt"]);
-    fails(again(&mut bench, json!({"git": {"at": "server", "branch": "NDXTEST"}})), &["is on branch main, and NDXTEST is wanted"]);
+    fails(
+        again(&mut bench, json!({"git": {"at": "server", "branch": "NDXTEST"}})),
+        &["is on branch main, and NDXTEST is wanted"],
+    );
     bench.step.id = "stage.01".into();
     assert!(again(&mut bench, json!({"git": {"at": "server"}})).is_ok());
 }

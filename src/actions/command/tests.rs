@@ -32,7 +32,8 @@ fn a_line_runs_in_its_folder() {
 
 #[test]
 fn a_program_gets_its_arguments_as_they_are() {
-    let bench = command(json!({"program": "server\\app.bat", "args": ["a b", "$HOME"], "read_only": true}), "printf '%s|' \"$@\"");
+    let bench =
+        command(json!({"program": "server\\app.bat", "args": ["a b", "$HOME"], "read_only": true}), "printf '%s|' \"$@\"");
     let applied = bench.apply().unwrap();
     assert_eq!(applied.outcome, Outcome::Ok, "it only reads");
     assert_eq!(applied.result["output"], "a b|$HOME|");
@@ -123,7 +124,8 @@ impl crate::actions::Progress for Completing<'_> {
 
 #[test]
 fn a_log_that_never_says_so_is_shown() {
-    let mut bench = command(json!({"run": "app.bat", "log": "server\\log.txt", "success": "0x0"}), "echo Exit code: 0x1 > log.txt");
+    let mut bench =
+        command(json!({"run": "app.bat", "log": "server\\log.txt", "success": "0x0"}), "echo Exit code: 0x1 > log.txt");
     bench.limit = std::time::Duration::from_millis(300);
     let error = bench.apply().unwrap_err();
     assert!(error.to_string().contains("log.txt does not say `0x0`"), "{error}");

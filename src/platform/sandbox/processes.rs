@@ -73,7 +73,12 @@ impl Process {
             return None;
         }
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let arguments = line.strip_suffix(&[0]).unwrap_or(&line).split(|b| *b == 0).map(|a| String::from_utf8_lossy(a).into_owned()).collect();
+        let arguments = line
+            .strip_suffix(&[0])
+            .unwrap_or(&line)
+            .split(|b| *b == 0)
+            .map(|a| String::from_utf8_lossy(a).into_owned())
+            .collect();
         Some(Self { pid, parent, executable: target(pid, "exe"), folder: target(pid, "cwd"), arguments })
     }
 

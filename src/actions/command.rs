@@ -72,16 +72,6 @@ impl Perform for Command {
     }
 }
 
-/// How to take it back.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct WritesUndo {}
-
-impl WritesUndo {
-    pub fn undo(&self, _cx: &StepContext<'_>) -> Result<Undone> {
-        Err(Error::internal("not built"))
-    }
-}
-
 /// Runs the program of a step's `undo:`.
 ///
 /// # Errors

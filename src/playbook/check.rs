@@ -225,6 +225,11 @@ pub(crate) fn step_values(step: &Step, action: &Action) -> Vec<(String, serde_js
 /// The step's one action.
 fn single_action(step: &Step, spot: &Spot<'_>) -> Result<Action, Error> {
     let mut actions = step.actions();
+    let place = |a: &Action| {
+        let position = spot.file.position(&format!("{}/{}", spot.pointer, a.name()));
+        (position.line, position.column)
+    };
+    actions.sort_by_key(place);
     let names: Vec<String> = actions.iter().map(|a| format!("`{}`", a.name())).collect();
     match actions.len() {
         1 => Ok(actions.swap_remove(0)),

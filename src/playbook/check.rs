@@ -67,7 +67,7 @@ impl Checker<'_> {
     fn vars(&mut self, head: &Playbook) {
         for name in head.vars.keys() {
             if GIVEN_NAMES.contains(&name.as_str()) || LATE_NAMES.contains(&name.as_str()) {
-                let at = self.files[0].position(&format!("/vars/{}", super::names::escape(name)));
+                let at = self.files[0].position(&format!("/vars/{}", crate::yaml::pointer_part(name)));
                 let error = Error::bad_input(format!("the variable `{name}` has the name of something that is always there"));
                 self.errors.push(error.at(at).next("give the variable another name"));
             }

@@ -6,7 +6,7 @@ mod lint;
 mod tree;
 
 pub(crate) use excerpt::excerpt;
-pub use tree::Tree;
+pub use tree::{Tree, pointer_part};
 
 use crate::error::{Error, IoContext, Result};
 use serde::Serialize;

@@ -113,7 +113,7 @@ impl Tree {
                 (format!("{}/{}", list.pointer, list.items - 1), None)
             }
             Some(map) => match map.key.take() {
-                Some((name, at)) => (format!("{}/{}", map.pointer, escape(&name)), Some((name, at))),
+                Some((name, at)) => (format!("{}/{}", map.pointer, pointer_part(&name)), Some((name, at))),
                 None => {
                     return Err(Error::bad_input("a key must be plain text, not a list, a map or an alias")
                         .at(self.at(start))
@@ -205,7 +205,7 @@ pub(super) fn mark(span: &Span) -> Mark {
 }
 
 /// A key as a part of a JSON pointer (RFC 6901).
-fn escape(key: &str) -> String {
+pub fn pointer_part(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }
 

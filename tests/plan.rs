@@ -201,7 +201,11 @@ fn the_command_line_wins_over_the_inventory_and_that_over_the_playbook() {
     bench.set.insert("galil".to_owned(), json!("new"));
     assert_eq!(texts(&bench), [json!("new"), json!("new")]);
     bench.set = BTreeMap::from([("gali".to_owned(), json!(1))]);
-    insta::assert_snapshot!(bench.mistake(), @"");
+    insta::assert_snapshot!(bench.mistake(), @r#"
+    `--set gali=...`: nothing uses a variable `gali`
+
+    next: did you mean `galil`?
+    "#);
 }
 
 #[test]
@@ -243,17 +247,51 @@ stage:
   - remind: {text: 'ok'}
   - check: {pv: {name: 'IN:{{ ints }}:A'}}
 ";
-    insta::assert_snapshot!(mistake(text), @"");
-    insta::assert_snapshot!(mistake("playbook: t\nstage:\n  - remind: {text: '{{ facts.x }} {{ kit.verson }}'}\n"), @"");
-    insta::assert_snapshot!(mistake("playbook: t\nstage:\n  - remind: {text: a}\n    when: gruops and facts.x\n"), @"");
-    insta::assert_snapshot!(mistake("playbook: t\nvars: {a: '{{ hots }}'}\nstage:\n  - remind: {text: a}\n"), @"");
+    insta::assert_snapshot!(mistake(text), @r#"
+    t.yaml:4:31: NDXLARMOR: `ints` is not defined
+    2 | stage:
+    3 |   - remind: {text: 'ok'}
+    4 |   - check: {pv: {name: 'IN:{{ ints }}:A'}}
+      |                               ^
+    next: did you mean `inst`?
+    "#);
+    insta::assert_snapshot!(mistake("playbook: t\nstage:\n  - remind: {text: '{{ facts.x }} {{ kit.verson }}'}\n"), @r#"
+    t.yaml:3:38: NDXLARMOR: `kit.verson` is not defined
+    1 | playbook: t
+    2 | stage:
+    3 |   - remind: {text: '{{ facts.x }} {{ kit.verson }}'}
+      |                                      ^
+    next: did you mean `version`?
+    "#);
+    insta::assert_snapshot!(mistake("playbook: t\nstage:\n  - remind: {text: a}\n    when: gruops and facts.x\n"), @r#"
+    t.yaml:4:11: NDXLARMOR: `gruops` is not defined
+    2 | stage:
+    3 |   - remind: {text: a}
+    4 |     when: gruops and facts.x
+      |           ^
+    next: did you mean `groups`?
+    "#);
+    insta::assert_snapshot!(mistake("playbook: t\nvars: {a: '{{ hots }}'}\nstage:\n  - remind: {text: a}\n"), @r#"
+    t.yaml:2:15: NDXLARMOR: `hots` is not defined
+    1 | playbook: t
+    2 | vars: {a: '{{ hots }}'}
+      |               ^
+    next: did you mean `host`?
+    "#);
 }
 
 #[test]
 fn a_run_without_a_kit_says_what_needs_one() {
     let mut bench = Bench::new("playbook: t\nstage:\n  - remind: {text: 'to {{ kit.version }}'}\n");
     bench.kit = None;
-    insta::assert_snapshot!(bench.mistake(), @"");
+    insta::assert_snapshot!(bench.mistake(), @r#"
+    t.yaml:3:27: NDXLARMOR: this uses the kit's version or components, and the run has no kit
+    1 | playbook: t
+    2 | stage:
+    3 |   - remind: {text: 'to {{ kit.version }}'}
+      |                           ^
+    next: name the folder of releases with --kits DIR, and a release with --kit VERSION if it is not the newest
+    "#);
     let mut bench = Bench::new("playbook: t\napply:\n  - sync: {component: EPICS, to: server}\n");
     bench.kit = None;
     assert!(bench.mistake().contains("`sync` needs a kit, and the run has none"));
@@ -264,11 +302,46 @@ fn places_components_and_secrets_must_exist() {
     insta::assert_snapshot!(mistake(r"playbook: t
 stage:
   - check: {file: {path: servr\VERSION.txt}}
-"), @"");
-    insta::assert_snapshot!(mistake("playbook: t\napply:\n  - sync: {component: EPIC, to: server}\n"), @"");
-    insta::assert_snapshot!(mistake("playbook: t\napply:\n  - sync: {component: Client, from: client, to: client}\n"), @"");
-    insta::assert_snapshot!(mistake("playbook: t\nstage:\n  - command: {run: a, env: {P: {secret: mysql}}}\n"), @"");
-    insta::assert_snapshot!(mistake("playbook: t\napply:\n  - command: {run: a}\n    writes: [sever]\n"), @"");
+"), @r#"
+t.yaml:3:26: NDXLARMOR: there is no place named `servr`
+1 | playbook: t
+2 | stage:
+3 |   - check: {file: {path: servr\VERSION.txt}}
+  |                          ^
+next: did you mean `server`?
+"#);
+    insta::assert_snapshot!(mistake("playbook: t\napply:\n  - sync: {component: EPIC, to: server}\n"), @r#"
+    t.yaml:3:23: NDXLARMOR: the kit 26.9.0 has no component `EPIC`
+    1 | playbook: t
+    2 | apply:
+    3 |   - sync: {component: EPIC, to: server}
+      |                       ^
+    next: did you mean `EPICS`?
+    "#);
+    insta::assert_snapshot!(mistake("playbook: t\napply:\n  - sync: {component: Client, from: client, to: client}\n"), @r#"
+    t.yaml:3:37: NDXLARMOR: the component `Client` of 26.9.0 has no folder `client`
+    1 | playbook: t
+    2 | apply:
+    3 |   - sync: {component: Client, from: client, to: client}
+      |                                     ^
+    next: a folder inside the component, in the same case, or no `from` for all of it
+    "#);
+    insta::assert_snapshot!(mistake("playbook: t\nstage:\n  - command: {run: a, env: {P: {secret: mysql}}}\n"), @r#"
+    t.yaml:3:41: NDXLARMOR: there is no secret `mysql`
+    1 | playbook: t
+    2 | stage:
+    3 |   - command: {run: a, env: {P: {secret: mysql}}}
+      |                                         ^
+    next: did you mean `mysql_root`?
+    "#);
+    insta::assert_snapshot!(mistake("playbook: t\napply:\n  - command: {run: a}\n    writes: [sever]\n"), @r#"
+    t.yaml:4:14: NDXLARMOR: there is no place named `sever`
+    2 | apply:
+    3 |   - command: {run: a}
+    4 |     writes: [sever]
+      |              ^
+    next: did you mean `server`?
+    "#);
     let bench = Bench::new("playbook: t\nstage:\n  - command: {run: a, stdin_secret: mysql_root}\n");
     assert_eq!(bench.plan().unwrap().targets[0].plan.secrets, ["mysql_root"]);
 }
@@ -279,7 +352,14 @@ fn targets_do_not_lie_in_each_other() {
 apply:
   - sync: {component: EPICS, to: server}
   - sync: {component: Client, from: Client, to: 'c:\instrument\apps\epics\client'}
-"), @"");
+"), @r#"
+t.yaml:4:49: NDXLARMOR: the target c:\instrument\apps\epics\client overlaps with C:\Instrument\Apps\EPICS, the target of `EPICS`
+2 | apply:
+3 |   - sync: {component: EPICS, to: server}
+4 |   - sync: {component: Client, from: Client, to: 'c:\instrument\apps\epics\client'}
+  |                                                 ^
+next: give each `sync` a folder of its own; neither may lie inside the other
+"#);
 }
 
 #[test]
@@ -319,7 +399,13 @@ fn the_text_of_a_template_file_goes_into_the_plan() {
     assert_eq!(action(&plan.targets[0].plan.steps[0])["file"]["content"], json!("one\nLARMOR\n"));
     assert!(plan.sources.contains_key(&path.display().to_string()));
     std::fs::write(&path, "one\ntwo {{ isnt }}\n").unwrap();
-    insta::assert_snapshot!(bench.mistake(), @"");
+    insta::assert_snapshot!(bench.mistake(), @r#"
+    a.txt:2:8: NDXLARMOR: `isnt` is not defined
+    1 | one
+    2 | two {{ isnt }}
+      |        ^
+    next: did you mean `inst`?
+    "#);
 }
 
 #[test]

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod content;
 pub mod error;
 pub mod events;
+pub mod inventory;
 pub mod kit;
 pub mod nearest;
 pub mod paths;
@@ -19,7 +20,9 @@ pub mod playbook;
 pub mod protocol;
 pub mod rehearsal;
 pub mod secrets;
+pub mod template;
 pub mod transport;
 pub mod units;
+pub mod yaml;
 
 pub use error::{Error, ErrorKind, Result};

@@ -3,12 +3,16 @@
 mod agent;
 mod completions;
 mod exit;
+mod failure;
+mod inventory;
 mod man;
 mod options;
+mod schema;
+mod table;
 
 pub use options::{GlobalOptions, OutputForm, RunOptions, TargetOptions};
 
-use crate::error::Result;
+use crate::error::{IoContext, Result};
 use clap::{Parser, Subcommand};
 use std::io::Write;
 use std::process::ExitCode;
@@ -36,16 +40,20 @@ enum Command {
     #[command(hide = true)]
     Agent(agent::Agent),
     Completions(completions::Completions),
+    Inventory(inventory::Inventory),
     Man(man::Man),
+    Schema(schema::Schema),
 }
 
 impl Command {
     /// Runs the command; what it returns is the process's exit code.
-    fn run(self, _global: &GlobalOptions) -> Result<u8> {
+    fn run(self, global: &GlobalOptions) -> Result<u8> {
         match self {
             Self::Agent(c) => c.run(),
             Self::Completions(c) => c.run(),
+            Self::Inventory(c) => c.run(global),
             Self::Man(c) => c.run(),
+            Self::Schema(c) => c.run(),
         }
     }
 }
@@ -57,8 +65,14 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             // Nothing is left to do when even standard error is closed.
-            let _ = writeln!(std::io::stderr(), "error: {error}");
+            let _ = write!(std::io::stderr(), "{}", failure::tell(&error));
             ExitCode::from(exit::code_of(&error))
         }
     }
+}
+
+/// Writes a result to standard output.
+fn write_out(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).cannot(|| "write to standard output")
 }

@@ -1,5 +1,6 @@
 //! Options that every command knows, and those that choose instruments.
 
+use crate::inventory::Selection;
 use crate::units::{Size, Span};
 use clap::{ArgAction, Args, ValueEnum};
 use std::path::PathBuf;
@@ -33,6 +34,12 @@ pub struct GlobalOptions {
     pub fresh: bool,
 }
 
+impl GlobalOptions {
+    pub fn wants_json(&self) -> bool {
+        self.output == Some(OutputForm::Json)
+    }
+}
+
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OutputForm {
@@ -62,6 +69,19 @@ pub struct TargetOptions {
     /// Read patterns from a file, one a line: the same as `@FILE`
     #[arg(long, value_name = "FILE")]
     pub from: Vec<PathBuf>,
+}
+
+impl Selection {
+    /// What the options choose.
+    pub fn from_options(options: &TargetOptions) -> Self {
+        Self {
+            all: options.all,
+            patterns: options.patterns.clone(),
+            except: options.except.clone(),
+            only: options.only.clone(),
+            from: options.from.clone(),
+        }
+    }
 }
 
 /// How a run goes.

@@ -180,7 +180,12 @@ impl Desk {
 
     // -- the step's side --
 
-    fn bring(&self, wanted: Vec<(ContentHash, Wanted)>, progress: &dyn Progress, deadline: &Deadline) -> Result<HashMap<ContentHash, Wanted>> {
+    fn bring(
+        &self,
+        wanted: Vec<(ContentHash, Wanted)>,
+        progress: &dyn Progress,
+        deadline: &Deadline,
+    ) -> Result<HashMap<ContentHash, Wanted>> {
         let total: u64 = wanted.iter().map(|(_, w)| w.size).sum();
         {
             let mut state = locked(&self.state);
@@ -217,8 +222,11 @@ impl Desk {
                 return Err(Error::new(ErrorKind::Cancelled, format!("cancelled while waiting for {what}")));
             }
             if deadline.is_over() {
-                return Err(Error::new(ErrorKind::TimedOut, format!("gave up waiting for {what} after {} s", start.elapsed().as_secs()))
-                    .next("resume the run from a controller that has the kit"));
+                return Err(Error::new(
+                    ErrorKind::TimedOut,
+                    format!("gave up waiting for {what} after {} s", start.elapsed().as_secs()),
+                )
+                .next("resume the run from a controller that has the kit"));
             }
             let (bytes, alone) = (state.bytes, state.feeders.is_empty());
             drop(state);
@@ -333,13 +341,18 @@ fn copy_to_others(from: &Path, all: &[PathBuf]) -> Result<()> {
 }
 
 /// The content of one step: from the desk, or from the share.
-#[derive(Debug)]
 pub(crate) struct RunContent<'a> {
     pub(crate) desk: &'a Desk,
     /// The native folder of each component on the share, when the plan pulls.
     pub(crate) share: Option<BTreeMap<String, PathBuf>>,
     /// Told what a fetch is going to bring: files and bytes.
     pub(crate) announce: &'a (dyn Fn(u64, u64) + Sync),
+}
+
+impl std::fmt::Debug for RunContent<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunContent").field("share", &self.share).finish_non_exhaustive()
+    }
 }
 
 impl Content for RunContent<'_> {
@@ -387,7 +400,13 @@ fn merged(wants: Vec<Want>) -> Vec<(ContentHash, Wanted)> {
     all
 }
 
-fn pull(share: &BTreeMap<String, PathBuf>, wants: &[Want], total: u64, progress: &dyn Progress, deadline: &Deadline) -> Result<()> {
+fn pull(
+    share: &BTreeMap<String, PathBuf>,
+    wants: &[Want],
+    total: u64,
+    progress: &dyn Progress,
+    deadline: &Deadline,
+) -> Result<()> {
     let mut have: BTreeSet<ContentHash> = BTreeSet::new();
     let mut first: HashMap<ContentHash, PathBuf> = HashMap::new();
     let mut done = 0;
@@ -396,14 +415,18 @@ fn pull(share: &BTreeMap<String, PathBuf>, wants: &[Want], total: u64, progress:
             return Err(Error::new(ErrorKind::Cancelled, "cancelled while reading files from the share"));
         }
         if deadline.is_over() {
-            return Err(Error::new(ErrorKind::TimedOut, format!("reading files from the share took more than {} s", deadline.limit().as_secs())));
+            return Err(Error::new(
+                ErrorKind::TimedOut,
+                format!("reading files from the share took more than {} s", deadline.limit().as_secs()),
+            ));
         }
         let Some(to) = want.to.first() else { continue };
         if let Some(from) = first.get(&want.hash) {
             copy_to_others(from, &want.to)?;
             continue;
         }
-        let folder = share.get(&want.component).ok_or_else(|| Error::internal(format!("no folder of {} on the share", want.component)))?;
+        let folder =
+            share.get(&want.component).ok_or_else(|| Error::internal(format!("no folder of {} on the share", want.component)))?;
         let from = crate::paths::RelPath::parse(&want.path)?.under(folder);
         copy_verified(&from, to, &want.hash)?;
         copy_to_others(to, &want.to)?;

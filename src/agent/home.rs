@@ -32,9 +32,7 @@ impl Home {
     /// When it cannot be made, belongs to somebody else, or its path is too long for a local socket.
     pub fn open(root: Option<&Path>) -> Result<Self> {
         let root = match root {
-            Some(root) => {
-                Some(std::path::absolute(root).cannot(|| format!("find the folder {}", root.display()))?)
-            }
+            Some(root) => Some(std::path::absolute(root).cannot(|| format!("find the folder {}", root.display()))?),
             None => None,
         };
         let folder = match (&root, std::env::var_os("ProgramData")) {

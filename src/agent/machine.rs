@@ -45,8 +45,11 @@ impl Machine {
     /// When it is not.
     pub(crate) fn check_plan(&self, plan: &InstrumentPlan) -> Result<()> {
         if plan.format > PLAN_FORMAT {
-            return Err(Error::new(ErrorKind::Protocol, format!("the plan has format {}, this agent knows {PLAN_FORMAT}", plan.format))
-                .next("bring the agent up to date"));
+            return Err(Error::new(
+                ErrorKind::Protocol,
+                format!("the plan has format {}, this agent knows {PLAN_FORMAT}", plan.format),
+            )
+            .next("bring the agent up to date"));
         }
         let host = self.platform.host_name();
         let name = self.home.identity()?.map(|i| i.name);
@@ -54,7 +57,12 @@ impl Machine {
         if !host.eq_ignore_ascii_case(&plan.host) || other_name {
             return Err(Error::new(
                 ErrorKind::Refused,
-                format!("the plan is for {} ({}), and this is {} ({host})", plan.instrument, plan.host, name.as_deref().unwrap_or("another")),
+                format!(
+                    "the plan is for {} ({}), and this is {} ({host})",
+                    plan.instrument,
+                    plan.host,
+                    name.as_deref().unwrap_or("another")
+                ),
             )
             .next("check `host` in the inventory"));
         }

@@ -53,7 +53,12 @@ pub(crate) fn order(worker: &Worker, run: &str, options: &RollbackOptions) -> Re
         let shown: Vec<&str> = newer.iter().take(5).map(String::as_str).collect();
         return Err(Error::new(
             ErrorKind::Refused,
-            format!("{} files were changed since the run: {}{}", newer.len(), shown.join(", "), if newer.len() > 5 { ", ..." } else { "" }),
+            format!(
+                "{} files were changed since the run: {}{}",
+                newer.len(),
+                shown.join(", "),
+                if newer.len() > 5 { ", ..." } else { "" }
+            ),
         )
         .next("look at them; with `--discard-newer` they are saved as a patch and then discarded"));
     }
@@ -73,7 +78,8 @@ fn to_undo(worker: &Worker, run: &str) -> Result<Vec<Finished>> {
     for dir in worker.run_dirs()?.into_iter().rev() {
         if dir.join("rollback.json").exists() {
             if wanted.as_ref() == Some(&dir) {
-                return Err(Error::new(ErrorKind::Refused, format!("the run {run} is itself a rollback")).next("run the release again instead"));
+                return Err(Error::new(ErrorKind::Refused, format!("the run {run} is itself a rollback"))
+                    .next("run the release again instead"));
             }
             continue;
         }
@@ -89,7 +95,9 @@ fn to_undo(worker: &Worker, run: &str) -> Result<Vec<Finished>> {
         }
     }
     if undoable.is_empty() {
-        return Err(Error::new(ErrorKind::Refused, "there is no run that could be undone").next("`ibexdeploy runs list` shows the runs"));
+        return Err(
+            Error::new(ErrorKind::Refused, "there is no run that could be undone").next("`ibexdeploy runs list` shows the runs")
+        );
     }
     Ok(undoable)
 }
@@ -165,7 +173,8 @@ pub(crate) fn carry_out(driver: Driver, order: &RollbackOrder) -> Outcome {
 fn undo_run(driver: &Driver, run: &RunId) -> Result<Vec<String>> {
     let machine = &driver.machine;
     let finished = read(&machine.home.run(run)?)?;
-    let intents: Vec<Intent> = finished.resume.intents.iter().filter(|i| !finished.resume.undone.contains_key(&i.n)).cloned().collect();
+    let intents: Vec<Intent> =
+        finished.resume.intents.iter().filter(|i| !finished.resume.undone.contains_key(&i.n)).cloned().collect();
     let undoing = Undoing {
         source: Source { plan: &finished.plan, dir: &finished.dir },
         intents: &intents,
@@ -201,7 +210,8 @@ fn save_newer(driver: &Driver, order: &RollbackOrder) -> Result<()> {
         guarded.extend(changed_since(&driver.machine, Source { plan: &plan, dir: &dir })?.into_iter().map(|(g, _)| g));
     }
     write_archive(&driver.machine, order, &guarded, &archive)?;
-    let text = format!("{} files changed since the run were saved as {} before the rollback", order.newer.len(), archive.display());
+    let text =
+        format!("{} files changed since the run were saved as {} before the rollback", order.newer.len(), archive.display());
     driver.run.emit(EventKind::Reminder { text });
     Ok(())
 }

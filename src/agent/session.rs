@@ -18,7 +18,7 @@ use crate::protocol::{
 };
 use jiff::Timestamp;
 use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncWrite, ReadHalf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -51,7 +51,10 @@ where
 }
 
 /// Writes what is queued, and a sign of life when nothing was for a while.
-async fn write<W: AsyncWrite + Unpin>(mut writer: Writer<W, AgentMessage>, mut outgoing: mpsc::Receiver<AgentMessage>) -> Result<()> {
+async fn write<W: AsyncWrite + Unpin>(
+    mut writer: Writer<W, AgentMessage>,
+    mut outgoing: mpsc::Receiver<AgentMessage>,
+) -> Result<()> {
     loop {
         match timeout(HEARTBEAT, outgoing.recv()).await {
             Ok(Some(message)) => writer.send(&message).await?,
@@ -81,10 +84,7 @@ struct Unpacking {
 }
 
 impl Session {
-    async fn listen<R: AsyncRead + Unpin>(&mut self, reader: &mut Reader<ReadHalf<R>, ControllerMessage>) -> Result<()>
-    where
-        ReadHalf<R>: AsyncRead + Unpin,
-    {
+    async fn listen<R: AsyncRead + Unpin>(&mut self, reader: &mut Reader<R, ControllerMessage>) -> Result<()> {
         let mut greeted = false;
         loop {
             let message = tokio::select! {
@@ -206,7 +206,10 @@ impl Session {
                 .await?;
                 self.say(AgentMessage::Frozen(FrozenReply::Done)).await
             }
-            None => self.refuse(&Error::new(ErrorKind::Refused, format!("the run {run} is not active, so it cannot be cancelled"))).await,
+            None => {
+                self.refuse(&Error::new(ErrorKind::Refused, format!("the run {run} is not active, so it cannot be cancelled")))
+                    .await
+            }
         }
     }
 

@@ -79,7 +79,13 @@ fn take_lock(machine: &Machine) -> Result<Option<std::fs::File>> {
 
 impl Worker {
     pub(crate) fn new(machine: Arc<Machine>) -> Self {
-        Self { machine, active: Mutex::default(), connections: AtomicUsize::new(0), sessions: AtomicU64::new(0), ending: AtomicBool::default() }
+        Self {
+            machine,
+            active: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            sessions: AtomicU64::new(0),
+            ending: AtomicBool::default(),
+        }
     }
 
     /// A number for a new connection.
@@ -158,7 +164,8 @@ impl Worker {
     pub(crate) fn run_dirs(&self) -> Result<Vec<PathBuf>> {
         let runs = self.machine.home.runs();
         let listed = std::fs::read_dir(&runs).cannot(|| format!("list {}", runs.display()))?;
-        let mut dirs: Vec<PathBuf> = listed.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| p.join("plan.json").exists()).collect();
+        let mut dirs: Vec<PathBuf> =
+            listed.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| p.join("plan.json").exists()).collect();
         dirs.sort();
         Ok(dirs)
     }
@@ -332,7 +339,8 @@ impl Worker {
         }
         // Should the journal be full, the worker ends all the same, and the next one goes on with the run.
         let _ = run.note_down(Body::Cancel { now: true });
-        let error = Error::new(ErrorKind::Cancelled, "abandoned by `unlock --force` where it stood").on_host(&run.plan.instrument);
+        let error =
+            Error::new(ErrorKind::Cancelled, "abandoned by `unlock --force` where it stood").on_host(&run.plan.instrument);
         run.emit(EventKind::InstrumentFinished {
             outcome: Outcome::Failed,
             versions: std::collections::BTreeMap::new(),

@@ -164,7 +164,10 @@ pub(crate) fn millis(time: Duration) -> u64 {
 ///
 /// # Errors
 /// When the share's path has no meaning here.
-pub(crate) fn share_folders(driver_plan: &InstrumentPlan, drives: &crate::paths::Drives) -> Result<Option<BTreeMap<String, PathBuf>>> {
+pub(crate) fn share_folders(
+    driver_plan: &InstrumentPlan,
+    drives: &crate::paths::Drives,
+) -> Result<Option<BTreeMap<String, PathBuf>>> {
     let Some(pull) = &driver_plan.pull else { return Ok(None) };
     let base = drives.native(&pull.from)?;
     if !base.is_dir() {

@@ -55,7 +55,9 @@ impl Driver {
         let mut synced = false;
         for step in &steps {
             let Action::Sync(sync) = &step.action else { continue };
-            if step.skip.is_some() || self.resume.steps.get(&step.id).is_none_or(|s| !s.outcome.is_good() || s.outcome == Outcome::Skipped) {
+            if step.skip.is_some()
+                || self.resume.steps.get(&step.id).is_none_or(|s| !s.outcome.is_good() || s.outcome == Outcome::Skipped)
+            {
                 continue;
             }
             synced = true;
@@ -161,7 +163,10 @@ fn remove_if_there(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// When they cannot be read.
-pub(crate) fn changed_since(machine: &crate::agent::machine::Machine, source: Source<'_>) -> Result<Vec<(super::Guarded, Vec<String>)>> {
+pub(crate) fn changed_since(
+    machine: &crate::agent::machine::Machine,
+    source: Source<'_>,
+) -> Result<Vec<(super::Guarded, Vec<String>)>> {
     compare(machine, &source.dir.join("after"), true)
 }
 

@@ -1,7 +1,7 @@
 //! The guarded folders: what they held before the first change, and whether they hold it again after a rollback.
 
-use super::late::rendered;
 use super::Driver;
+use super::late::rendered;
 use crate::actions::Action;
 use crate::agent::home::{read_json, write_json};
 use crate::agent::journal::Body;

@@ -9,9 +9,9 @@ mod steps;
 mod undo;
 
 pub(crate) use context::{Bench, Source, millis};
+pub(crate) use finish::{changed_since, installed};
 pub(crate) use guard::Guarded;
 pub(crate) use late::{items_of, names, rendered};
-pub(crate) use finish::{changed_since, installed};
 pub(crate) use undo::Undoing;
 
 use super::machine::Machine;
@@ -22,8 +22,9 @@ use crate::events::{EventKind, LongStep, Outcome};
 use crate::plan::{Hold, PlanStep};
 use crate::playbook::Phase;
 use crate::template::Context;
-use late::Item;
+use context::share_folders;
 use jiff::Timestamp;
+use late::Item;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -77,10 +78,7 @@ enum Halt {
 impl Driver {
     pub(crate) fn new(run: Arc<Run>, machine: Arc<Machine>, mut resume: Resume) -> Self {
         let announce = announcer(Arc::clone(&run));
-        let outage = Outage {
-            started: resume.outage_started.map(Started::Before),
-            ended_ms: resume.outage_ms,
-        };
+        let outage = Outage { started: resume.outage_started.map(Started::Before), ended_ms: resume.outage_ms };
         let changed = resume.steps.values().any(|s| s.outcome == Outcome::Changed);
         Self {
             facts: resume.facts.take().unwrap_or_default(),
@@ -105,6 +103,8 @@ impl Driver {
             self.recall_longest();
         }
         self.gather_facts();
+        // When the share is not there, `stage` says so.
+        self.share = share_folders(&self.run.plan, &self.machine.drives).ok().flatten();
         self.machine.platform.background_priority(true);
         let outcome = self.phases();
         self.machine.platform.background_priority(false);
@@ -146,6 +146,7 @@ impl Driver {
             return self.end_unchanged(error);
         }
         self.machine.platform.background_priority(false);
+        self.note_versions();
         for phase in [Phase::Apply, Phase::Prove] {
             match self.phase(phase) {
                 Ok(()) => {}
@@ -219,8 +220,11 @@ impl Driver {
                 return Err(cancelled());
             }
             if deadline.is_over() {
-                return Err(Error::new(ErrorKind::TimedOut, format!("the word to apply did not come within {limit}; nothing was changed"))
-                    .next("run it again, or give it more time with `--deadline`"));
+                return Err(Error::new(
+                    ErrorKind::TimedOut,
+                    format!("the word to apply did not come within {limit}; nothing was changed"),
+                )
+                .next("run it again, or give it more time with `--deadline`"));
             }
             std::thread::sleep(Duration::from_millis(50).min(deadline.left()));
         }
@@ -238,9 +242,7 @@ impl Driver {
     fn end_outage(&mut self) {
         let ms = match (&self.outage.started, self.outage.ended_ms) {
             (Some(Started::Here(at)), None) => millis(at.elapsed()),
-            (Some(Started::Before(at)), None) => {
-                u64::try_from(Timestamp::now().duration_since(*at).as_millis()).unwrap_or(0)
-            }
+            (Some(Started::Before(at)), None) => u64::try_from(Timestamp::now().duration_since(*at).as_millis()).unwrap_or(0),
             _ => return,
         };
         self.outage.ended_ms = Some(ms);
@@ -257,7 +259,8 @@ impl Driver {
 
     /// The failure that the journal ends with.
     fn last_failure(&self) -> Option<Error> {
-        let failed = |s: &PlanStep| self.resume.steps.get(&s.id).filter(|e| e.outcome == Outcome::Failed).and_then(|e| e.error.clone());
+        let failed =
+            |s: &PlanStep| self.resume.steps.get(&s.id).filter(|e| e.outcome == Outcome::Failed).and_then(|e| e.error.clone());
         self.run.plan.steps.iter().rev().find_map(failed)
     }
 }

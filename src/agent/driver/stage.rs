@@ -31,7 +31,8 @@ impl Driver {
 
     fn prepare(&mut self) -> Result<()> {
         self.share = share_folders(&self.run.plan, &self.machine.drives)?;
-        let later: Vec<PlanStep> = self.run.plan.steps.iter().filter(|s| s.phase > Phase::Stage && s.skip.is_none()).cloned().collect();
+        let later: Vec<PlanStep> =
+            self.run.plan.steps.iter().filter(|s| s.phase > Phase::Stage && s.skip.is_none()).cloned().collect();
         self.check_sessions(&later)?;
         self.check_space(&later)?;
         let begun = Instant::now();
@@ -86,7 +87,10 @@ impl Driver {
         if present.iter().any(|user| user.eq_ignore_ascii_case(&account.user)) {
             return Ok(());
         }
-        let error = Error::new(ErrorKind::Refused, format!("nobody is logged on as {}, and `{}` runs in that session", account.user, step.name));
+        let error = Error::new(
+            ErrorKind::Refused,
+            format!("nobody is logged on as {}, and `{}` runs in that session", account.user, step.name),
+        );
         Err(self.named(error.next(format!("log on as {} at the instrument, then run it again", account.user)), step))
     }
 
@@ -119,7 +123,13 @@ impl Driver {
         let parts: Vec<String> = needs.iter().map(|n| format!("{} {}", Size(n.bytes), n.what)).collect();
         Err(Error::new(
             ErrorKind::OutOfSpace,
-            format!("the volume of {} has {} free, and the run takes {}: {}", first.on, Size(free), Size(wanted), parts.join(", ")),
+            format!(
+                "the volume of {} has {} free, and the run takes {}: {}",
+                first.on,
+                Size(free),
+                Size(wanted),
+                parts.join(", ")
+            ),
         )
         .on_host(&self.run.plan.instrument)
         .next("make room (`ibexdeploy runs prune`, old backups), then run it again"))

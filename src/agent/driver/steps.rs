@@ -59,7 +59,9 @@ impl Driver {
             self.run.emit(EventKind::StepStarted { step: step.to_ref(), attempt });
             match self.attempt(step, &items, attempt) {
                 Ok(applied) => return Ok(applied),
-                Err(error) if attempt == last || error.kind() == ErrorKind::Cancelled || self.run.is_cancelled() => return Err(error),
+                Err(error) if attempt == last || error.kind() == ErrorKind::Cancelled || self.run.is_cancelled() => {
+                    return Err(error);
+                }
                 Err(error) => {
                     self.run.emit(EventKind::Note { text: format!("{}: attempt {attempt} failed: {error}", step.name) });
                     self.pause_before_retry(pause);

@@ -118,7 +118,12 @@ impl Driver {
             // Undoing may be repeated: after another crash it is done once more.
             tracing::warn!(%error, "an undo is not in the journal");
         }
-        self.run.emit(EventKind::StepUndone { step: step.to_ref(), outcome, summary: undone.summary, ms: millis(begun.elapsed()) });
+        self.run.emit(EventKind::StepUndone {
+            step: step.to_ref(),
+            outcome,
+            summary: undone.summary,
+            ms: millis(begun.elapsed()),
+        });
     }
 
     /// The operator's cancel does not reach an undo: half of one helps nobody.

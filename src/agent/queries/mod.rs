@@ -22,7 +22,9 @@ pub(crate) fn answer(worker: &Worker, query: Query, desk: &Desk) -> QueryReply {
         Query::Status { plan } => status::report(worker, &plan).map(|s| QueryReply::Status(Box::new(s))),
         Query::DryRun { plan } => dry_run::probe_all(worker, &plan, desk),
         Query::Runs => runs(worker).map(QueryReply::Runs),
-        Query::StoredPlan { run } => worker.run_dir(&run).and_then(|dir| stored_plan(&dir)).map(|p| QueryReply::StoredPlan(Box::new(p))),
+        Query::StoredPlan { run } => {
+            worker.run_dir(&run).and_then(|dir| stored_plan(&dir)).map(|p| QueryReply::StoredPlan(Box::new(p)))
+        }
         Query::Unlock { force } => worker.unlock(force).map(|summary| QueryReply::Done { summary }),
         Query::Prune { keep } => prune::prune(worker, keep).map(|summary| QueryReply::Done { summary }),
     };

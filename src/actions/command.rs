@@ -356,12 +356,5 @@ impl LogFile {
     }
 }
 
-/// How to take it back.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct WritesUndo {}
-
-impl WritesUndo {
-    pub fn undo(&self, _cx: &StepContext<'_>) -> Result<Undone> {
-        Err(Error::internal("not built"))
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -154,7 +154,7 @@ impl Process {
             }
             let done = deadline.within(deadline.left()).wait_for(&list(&present), cx.progress, || {
                 let now = wanted.find(cx)?;
-                Ok((now != present).then(|| now.is_empty()))
+                Ok((now != present).then_some(now.is_empty()))
             })?;
             if done {
                 return Ok(());

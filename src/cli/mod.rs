@@ -1,5 +1,6 @@
 //! The command line: arguments to a validated request, a call, an exit code. No logic.
 
+mod agent;
 mod completions;
 mod exit;
 mod inventory;
@@ -41,6 +42,8 @@ struct Arguments {
 /// The commands, one file each.
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(hide = true)]
+    Agent(agent::Agent),
     Completions(completions::Completions),
     Inventory(inventory::Inventory),
     Kit(kit::Kit),
@@ -54,6 +57,7 @@ impl Command {
     /// Runs the command; what it returns is the process's exit code.
     fn run(self, global: &GlobalOptions) -> Result<u8> {
         match self {
+            Self::Agent(c) => c.run(),
             Self::Completions(c) => c.run(),
             Self::Inventory(c) => c.run(global),
             Self::Kit(c) => c.run(global),

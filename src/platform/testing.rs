@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -330,9 +330,5 @@ impl Bench {
                 (e.path().strip_prefix(&self.root).unwrap().display().to_string(), std::fs::read_to_string(e.path()).unwrap())
             })
             .collect()
-    }
-
-    pub(crate) fn cancel(&self) {
-        self.cancelled.store(true, Ordering::SeqCst);
     }
 }

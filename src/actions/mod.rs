@@ -7,6 +7,7 @@ pub mod command;
 pub mod copy;
 pub mod file;
 pub mod link;
+pub mod moves;
 pub mod notify;
 pub mod process;
 pub mod reboot;
@@ -16,9 +17,13 @@ pub mod restore;
 pub mod service;
 pub mod snapshot;
 pub mod sync;
+pub mod volumes;
+pub mod writes;
 
 mod context;
 mod external;
+#[cfg(test)]
+mod testing;
 mod undo;
 
 pub use context::{

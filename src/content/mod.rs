@@ -1,7 +1,12 @@
 //! What files are, for both sides: content hashes, manifests of components, indexes of installed trees, packs of blobs.
 
 mod hash;
+mod hash_cache;
+mod index;
 mod manifest;
+pub mod tree;
 
 pub use hash::ContentHash;
+pub use hash_cache::HashCache;
+pub use index::{IndexEntry, TreeDifference, TreeIndex};
 pub use manifest::{Manifest, ManifestEntry};

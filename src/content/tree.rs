@@ -1,0 +1,251 @@
+//! Walks a folder with several threads.
+
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::paths::{PathPatterns, RelPath, windows_name_problem};
+use std::collections::VecDeque;
+use std::fs::Metadata;
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::UNIX_EPOCH;
+
+/// What a file looks like from outside: when none of this changed, its content is taken to be the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Bytes.
+    pub size: u64,
+    /// Nanoseconds since 1970; negative before.
+    pub mtime_ns: i64,
+    /// The inode, where the system has one; else 0.
+    pub file_id: u64,
+}
+
+impl Stamp {
+    /// The stamp of a file or link.
+    pub fn of(metadata: &Metadata) -> Self {
+        let mtime_ns = metadata.modified().map_or(0, |t| match t.duration_since(UNIX_EPOCH) {
+            Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
+            Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |n| -n),
+        });
+        Self { size: metadata.len(), mtime_ns, file_id: file_id(metadata) }
+    }
+}
+
+#[cfg(unix)]
+fn file_id(metadata: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(metadata)
+}
+
+#[cfg(not(unix))]
+fn file_id(_metadata: &Metadata) -> u64 {
+    0
+}
+
+/// The permission bits of a file, or 0 where the system has none.
+#[cfg(unix)]
+fn mode(metadata: &Metadata) -> u32 {
+    std::os::unix::fs::MetadataExt::mode(metadata) & 0o7777
+}
+
+#[cfg(not(unix))]
+fn mode(_metadata: &Metadata) -> u32 {
+    0
+}
+
+/// A file, or a link that was not followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeEntry {
+    pub path: RelPath,
+    pub stamp: Stamp,
+    /// Permission bits; 0 where the system has none.
+    pub mode: u32,
+    /// Where a link leads, as it is written in the link.
+    pub link: Option<PathBuf>,
+}
+
+impl TreeEntry {
+    /// True when the file may be run on systems that ask for that.
+    pub fn executable(&self) -> bool {
+        self.mode & 0o111 != 0
+    }
+}
+
+/// How many threads work on a tree: at least two, so that one can wait for the disk while the other computes.
+pub(crate) fn workers() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8)
+}
+
+/// A mutex's content, also after another thread panicked: all that is kept behind these locks stays sound.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All files and links below `root`, sorted by path, without what `skip` covers. `root` itself may be a link;
+/// links inside are not followed. Files that vanish meanwhile are left out.
+///
+/// # Errors
+/// When a folder cannot be read, or a name can be no [`RelPath`] (it is not Unicode or has a `:` or `\`).
+pub fn walk(root: &Path, skip: &PathPatterns) -> Result<Vec<TreeEntry>> {
+    let queue =
+        Queue { state: Mutex::new(State { folders: VecDeque::from([None]), busy: 0, error: None }), more: Condvar::new() };
+    let mut entries = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers()).map(|_| scope.spawn(|| walk_folders(root, skip, &queue))).collect();
+        let mut all = Vec::new();
+        for thread in threads {
+            all.extend(thread.join().map_err(|_| Error::internal(format!("a thread that read {} died", root.display())))?);
+        }
+        Ok::<_, Error>(all)
+    })?;
+    if let Some(error) = locked(&queue.state).error.take() {
+        return Err(error);
+    }
+    entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    Ok(entries)
+}
+
+/// Folders that are still to be read; nothing stands for the root.
+struct Queue {
+    state: Mutex<State>,
+    more: Condvar,
+}
+
+struct State {
+    folders: VecDeque<Option<RelPath>>,
+    busy: usize,
+    error: Option<Error>,
+}
+
+impl Queue {
+    /// The next folder, or nothing once all are read or one could not be.
+    fn take(&self) -> Option<Option<RelPath>> {
+        let mut state = locked(&self.state);
+        loop {
+            if state.error.is_some() {
+                return None;
+            }
+            if let Some(folder) = state.folders.pop_front() {
+                state.busy += 1;
+                return Some(folder);
+            }
+            if state.busy == 0 {
+                return None;
+            }
+            state = self.more.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn done(&self, found: Result<Vec<RelPath>>) {
+        let mut state = locked(&self.state);
+        state.busy -= 1;
+        match found {
+            Ok(folders) => state.folders.extend(folders.into_iter().map(Some)),
+            Err(error) => state.error = Some(error),
+        }
+        self.more.notify_all();
+    }
+}
+
+fn walk_folders(root: &Path, skip: &PathPatterns, queue: &Queue) -> Vec<TreeEntry> {
+    let mut entries = Vec::new();
+    while let Some(folder) = queue.take() {
+        let found = read_folder(root, folder.as_ref(), skip, &mut entries);
+        queue.done(found);
+    }
+    entries
+}
+
+/// Reads one folder; the folders in it are returned.
+fn read_folder(root: &Path, folder: Option<&RelPath>, skip: &PathPatterns, entries: &mut Vec<TreeEntry>) -> Result<Vec<RelPath>> {
+    let native = folder.map_or_else(|| root.to_path_buf(), |f| f.under(root));
+    let listing = match std::fs::read_dir(&native) {
+        Ok(listing) => listing,
+        // A folder below the root that a running program just removed.
+        Err(e) if folder.is_some() && e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::io(format!("read the folder {}", native.display()), &e)),
+    };
+    let mut folders = Vec::new();
+    for item in listing {
+        let item = item.cannot(|| format!("read the folder {}", native.display()))?;
+        let path = child_path(&native, folder, &item.file_name())?;
+        if skip.covers(&path) {
+            continue;
+        }
+        let metadata = match item.metadata() {
+            Ok(metadata) => metadata,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(Error::io(format!("look at {}", item.path().display()), &e)),
+        };
+        let kind = metadata.file_type();
+        if kind.is_dir() {
+            folders.push(path);
+        } else if kind.is_symlink() {
+            let to = std::fs::read_link(item.path()).cannot(|| format!("read the link {}", item.path().display()))?;
+            entries.push(TreeEntry { path, stamp: Stamp::of(&metadata), mode: 0, link: Some(to) });
+        } else if kind.is_file() {
+            entries.push(TreeEntry { path, stamp: Stamp::of(&metadata), mode: mode(&metadata), link: None });
+        }
+        // Sockets and pipes of running programs are no content.
+    }
+    Ok(folders)
+}
+
+fn child_path(native: &Path, folder: Option<&RelPath>, name: &std::ffi::OsStr) -> Result<RelPath> {
+    let bad = |why: String| {
+        Error::new(ErrorKind::BadInput, format!("{}: {why}", native.join(name).display()))
+            .next("rename or remove it, then try again")
+    };
+    let Some(text) = name.to_str() else {
+        return Err(bad("the name is not Unicode".to_owned()));
+    };
+    // Of the names that Windows cannot have, those with a separator would become other paths.
+    if text.contains(['\\', ':']) {
+        return Err(bad(windows_name_problem(text).unwrap_or_else(|| "Windows cannot have this name".to_owned())));
+    }
+    match folder {
+        Some(folder) => Ok(folder.child(text)),
+        None => RelPath::parse(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(entries: &[TreeEntry]) -> Vec<&str> {
+        entries.iter().map(|e| e.path.as_str()).collect()
+    }
+
+    #[test]
+    fn finds_every_file_in_order_and_leaves_out_what_is_skipped() -> Result<()> {
+        let dir = tempfile::tempdir().unwrap();
+        for file in ["b/c/d.txt", "a.txt", "b/e", "b.txt", "skip/x", "b/skip.log"] {
+            let path = dir.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, file).unwrap();
+        }
+        let entries = walk(dir.path(), &PathPatterns::new(&["skip", "**/*.log"])?)?;
+        assert_eq!(paths(&entries), ["a.txt", "b.txt", "b/c/d.txt", "b/e"]);
+        assert_eq!(entries[2].stamp.size, 9);
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_named_and_not_followed() -> Result<()> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("real")).unwrap();
+        std::fs::write(dir.path().join("real/f"), "x").unwrap();
+        std::os::unix::fs::symlink("real", dir.path().join("link")).unwrap();
+        let entries = walk(dir.path(), &PathPatterns::default())?;
+        assert_eq!(paths(&entries), ["link", "real/f"]);
+        assert_eq!(entries[0].link.as_deref(), Some(Path::new("real")));
+        std::fs::write(dir.path().join("a:b"), "x").unwrap();
+        assert_eq!(walk(dir.path(), &PathPatterns::default()).unwrap_err().kind(), ErrorKind::BadInput);
+        Ok(())
+    }
+
+    #[test]
+    fn a_missing_root_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(walk(&dir.path().join("no"), &PathPatterns::default()).unwrap_err().kind(), ErrorKind::Io);
+    }
+}

@@ -6,6 +6,7 @@ mod failure;
 mod inventory;
 mod man;
 mod options;
+mod playbook;
 mod schema;
 mod table;
 
@@ -39,6 +40,7 @@ enum Command {
     Completions(completions::Completions),
     Inventory(inventory::Inventory),
     Man(man::Man),
+    Playbook(playbook::Playbook),
     Schema(schema::Schema),
 }
 
@@ -49,6 +51,7 @@ impl Command {
             Self::Completions(c) => c.run(),
             Self::Inventory(c) => c.run(global),
             Self::Man(c) => c.run(),
+            Self::Playbook(c) => c.run(global),
             Self::Schema(c) => c.run(),
         }
     }

@@ -43,6 +43,7 @@ pub struct Check {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DiskCheck {
+    /// A place on the volume.
     pub place: Place,
     /// A size, or `auto`: what the plan will stage, keep for undo and back up.
     pub free: FreeSpace,
@@ -76,6 +77,7 @@ impl From<FreeSpace> for String {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MemoryCheck {
+    /// How much there must be.
     pub at_least: Size,
 }
 
@@ -85,6 +87,7 @@ pub struct MemoryCheck {
 pub struct VersionCheck {
     /// The folder that holds `VERSION.txt`.
     pub at: Place,
+    /// What it must be.
     pub is: String,
 }
 
@@ -92,7 +95,9 @@ pub struct VersionCheck {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceCheck {
+    /// The service's name.
     pub name: String,
+    /// The state it must be in.
     pub is: super::service::ServiceState,
 }
 
@@ -100,10 +105,13 @@ pub struct ServiceCheck {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProcessCheck {
+    /// Programs whose executable, script or working folder lies in one of these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub under: Vec<Place>,
+    /// Programs with one of these names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub named: Vec<String>,
+    /// Whether they must be there.
     pub is: super::process::ProcessState,
 }
 
@@ -119,6 +127,7 @@ pub struct SessionCheck {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PortCheck {
+    /// The number of the port.
     pub port: u16,
 }
 
@@ -126,7 +135,9 @@ pub struct PortCheck {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileCheck {
+    /// The file or folder.
     pub path: Place,
+    /// Text it must contain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contains: Option<String>,
     /// It must not exist.
@@ -138,6 +149,7 @@ pub struct FileCheck {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OutputCheck {
+    /// The working folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Place>,
     /// A line for the command interpreter.
@@ -154,9 +166,12 @@ pub struct OutputCheck {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PvCheck {
+    /// The process variable's whole name.
     pub name: String,
+    /// The value it must have; any value unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub is: Option<String>,
+    /// Text that its value must contain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contains: Option<String>,
     /// How the value is written; `plain` unless said.
@@ -194,7 +209,9 @@ pub enum Unreadable {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GitCheck {
+    /// The work tree.
     pub at: Place,
+    /// The branch that must be checked out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
     /// No uncommitted changes.

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Copy {
+    /// The file or folder to copy.
     pub from: Place,
+    /// Where the copy stands.
     pub to: Place,
     /// Missing `from` is no error: the step is skipped.
     #[serde(default)]

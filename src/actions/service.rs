@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
+    /// The service's name, for example `MYSQL84`.
     pub name: String,
+    /// What it should be.
     pub state: ServiceState,
     /// How long to wait for the state; 60 s unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -25,8 +25,11 @@ pub struct Notify {
 pub struct Mail {
     /// The relay, `host` or `host:port`.
     pub relay: String,
+    /// The sender's address.
     pub from: String,
+    /// The addresses it goes to.
     pub to: Vec<String>,
+    /// The subject line.
     pub subject: String,
     /// The text, a template. Use `template` for a longer one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,6 +43,7 @@ pub struct Mail {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Webhook {
+    /// Where it is sent.
     pub url: String,
     /// The body, any YAML; strings in it are templates.
     pub body: serde_json::Value,

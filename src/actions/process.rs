@@ -20,6 +20,7 @@ pub struct Process {
     /// Programs with one of these names, for example `ibex-client.exe`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub named: Vec<String>,
+    /// `none`: they have ended. `running`: there is at least one.
     pub state: ProcessState,
     /// How long to wait; 30 s unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -13,7 +13,9 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
+    /// The service's name, for example `MYSQL84`.
     pub name: String,
+    /// What it should be.
     pub state: ServiceState,
     /// How long to wait for the state; 60 s unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -9,6 +9,7 @@ mod log;
 mod man;
 mod options;
 mod output;
+mod playbook;
 mod runs;
 mod schema;
 mod table;
@@ -48,6 +49,7 @@ enum Command {
     Inventory(inventory::Inventory),
     Kit(kit::Kit),
     Man(man::Man),
+    Playbook(playbook::Playbook),
     #[command(subcommand)]
     Runs(runs::Runs),
     Schema(schema::Schema),
@@ -62,6 +64,7 @@ impl Command {
             Self::Inventory(c) => c.run(global),
             Self::Kit(c) => c.run(global),
             Self::Man(c) => c.run(),
+            Self::Playbook(c) => c.run(global),
             Self::Runs(c) => c.run(global),
             Self::Schema(c) => c.run(),
         }

@@ -12,6 +12,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PortCheck {
+    /// The number of the port.
     pub port: u16,
 }
 

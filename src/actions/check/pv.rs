@@ -16,9 +16,12 @@ use std::io::Read;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PvCheck {
+    /// The process variable's whole name.
     pub name: String,
+    /// The value it must have; any value unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub is: Option<String>,
+    /// Text that its value must contain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contains: Option<String>,
     /// How the value is written; `plain` unless said.

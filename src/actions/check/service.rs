@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceCheck {
+    /// The service's name.
     pub name: String,
+    /// The state it must be in.
     pub is: crate::actions::service::ServiceState,
 }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub struct VersionCheck {
     /// The folder that holds `VERSION.txt`.
     pub at: Place,
+    /// What it must be.
     pub is: String,
 }
 

@@ -1,6 +1,7 @@
 //! Rehearsals: kits of realistic shape, and sandboxes to release them to.
 //!
-//! Tests use the same: [`make_kits`] with [`KitShape::small`], then [`make_sandboxes`].
+//! Tests use the same: [`make_kits`] with [`KitShape::small`] (`.without_git()` where `.git` does not matter, which is
+//! the quickest), then [`make_sandboxes`] with the older release installed.
 
 mod content;
 mod git;

@@ -75,7 +75,7 @@ impl Playbook {
 }
 
 /// One step: exactly one action (or `include`), and how to run it.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
     /// What the reports call it; made from the action when left out.

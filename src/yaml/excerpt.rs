@@ -7,7 +7,7 @@ const WIDTH: usize = 110;
 
 /// The line at `line` with up to two lines before it and a marker under `column` (both count from 1), or nothing when
 /// the text has no such line. Tabs are drawn as `→`, so that they can be seen.
-pub(super) fn excerpt(text: &str, line: usize, column: usize) -> Option<String> {
+pub(crate) fn excerpt(text: &str, line: usize, column: usize) -> Option<String> {
     let lines: Vec<&str> = text.lines().collect();
     let last = line.checked_sub(1)?;
     lines.get(last)?;

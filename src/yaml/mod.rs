@@ -5,6 +5,7 @@ mod explain;
 mod lint;
 mod tree;
 
+pub(crate) use excerpt::excerpt;
 pub use tree::{Tree, pointer_part};
 
 use crate::error::{Error, IoContext, Result};

@@ -25,7 +25,9 @@ pub fn start_log(folder: &RunFolder, verbose: Verbosity, secrets: &Secrets) -> R
     };
     let filter = match std::env::var("IBEXDEPLOY_LOG") {
         Ok(wanted) => EnvFilter::try_new(&wanted).map_err(|e| {
-            Error::usage(format!("IBEXDEPLOY_LOG=`{wanted}` is not a filter for logs")).because(e).next("for example `ibexdeploy=trace`")
+            Error::usage(format!("IBEXDEPLOY_LOG=`{wanted}` is not a filter for logs"))
+                .because(e)
+                .next("for example `ibexdeploy=trace`")
         })?,
         Err(_) => EnvFilter::new(level),
     };

@@ -2,8 +2,8 @@
 
 mod completions;
 mod exit;
-mod log;
 mod inventory;
+mod log;
 mod man;
 mod options;
 mod output;

@@ -2,8 +2,8 @@
 
 use crate::error::Result;
 use crate::events;
-use crate::report::Form;
 use crate::inventory::Selection;
+use crate::report::Form;
 use crate::units::{Size, Span};
 use clap::{ArgAction, Args, ValueEnum};
 use std::ffi::OsString;

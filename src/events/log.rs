@@ -59,8 +59,10 @@ fn take_lock(path: &Path) -> Result<File> {
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(path).cannot(cannot)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::new(ErrorKind::Refused, "this run is led by another ibexdeploy on this machine")
-            .next("wait for it, or follow it with `ibexdeploy runs show`")),
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::new(ErrorKind::Refused, "this run is led by another ibexdeploy on this machine")
+                .next("wait for it, or follow it with `ibexdeploy runs show`"))
+        }
         Err(TryLockError::Error(e)) => Err(Error::io(cannot(), &e)),
     }
 }

@@ -53,8 +53,8 @@ fn fixed_in(key: &str, around: &[&str]) -> &'static [&'static str] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::{EVENT_VERSION, EventKind, RunId};
     use crate::error::{Error, ErrorKind};
+    use crate::events::{EVENT_VERSION, EventKind, RunId};
     use std::collections::BTreeMap;
 
     #[test]

@@ -106,10 +106,7 @@ impl<W: AsyncWrite + Unpin, M: Serialize> Writer<W, M> {
     /// When the stream breaks or the message is too large.
     pub async fn send(&mut self, message: &M) -> Result<()> {
         let bytes = encode(message)?;
-        self.frames
-            .send(bytes)
-            .await
-            .map_err(|e| Error::new(ErrorKind::Unreachable, "the link broke while writing").because(e))
+        self.frames.send(bytes).await.map_err(|e| Error::new(ErrorKind::Unreachable, "the link broke while writing").because(e))
     }
 
     /// Says that nothing more comes: an empty frame, because named pipes have no half-closed state.
@@ -147,10 +144,8 @@ mod tests {
                 options: RollbackOptions { discard_newer: true, preview: false, as_run: "u".into(), operator: "o".into() },
             },
         ];
-        let requests: Vec<String> = requests
-            .into_iter()
-            .map(|r| encode(&ControllerMessage::Frozen(r)).map(|b| hex(&b)))
-            .collect::<Result<_>>()?;
+        let requests: Vec<String> =
+            requests.into_iter().map(|r| encode(&ControllerMessage::Frozen(r)).map(|b| hex(&b))).collect::<Result<_>>()?;
         assert_eq!(requests, FROZEN_REQUESTS);
         let replies = [
             FrozenReply::Hello(AgentHello {

@@ -42,7 +42,11 @@ pub(super) fn indented(error: &Error, indent: &str, place: bool, screen: Screen)
     }
     text.push_str(&output(&d.output, indent, screen));
     if let Some(next) = &d.next {
-        let _ = writeln!(text, "{}", wrap(&clean(next), screen.width, &format!("{indent}{} ", screen.bold("next:")), &format!("{indent}      ")));
+        let _ = writeln!(
+            text,
+            "{}",
+            wrap(&clean(next), screen.width, &format!("{indent}{} ", screen.bold("next:")), &format!("{indent}      "))
+        );
     }
     text
 }

@@ -53,7 +53,9 @@ impl Lines {
             EventKind::Queued { why } => (1, "queued", why.clone()),
             EventKind::Connecting { attempt: 1 } => (1, "connect", "connecting".to_owned()),
             EventKind::Connecting { attempt } => (0, "connect", format!("connecting, attempt {attempt}")),
-            EventKind::Connected { agent, platform, host } => (1, "connect", format!("connected to {host} ({platform}), agent {agent}")),
+            EventKind::Connected { agent, platform, host } => {
+                (1, "connect", format!("connected to {host} ({platform}), agent {agent}"))
+            }
             EventKind::LinkLost { why, retry_ms } => (0, "link-lost", format!("{why}; trying again in {}", duration(*retry_ms))),
             EventKind::Sent { bytes } => (2, "sent", size(*bytes)),
             _ => return None,
@@ -62,8 +64,12 @@ impl Lines {
 
     fn course(&self, state: &RunState, event: &Event) -> Option<(u8, &'static str, String)> {
         Some(match &event.kind {
-            EventKind::Accepted { playbook, steps, .. } => (1, "accepted", format!("{playbook}, {}", count(*steps as usize, "step"))),
-            EventKind::Facts { facts } => (2, "facts", facts.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" ")),
+            EventKind::Accepted { playbook, steps, .. } => {
+                (1, "accepted", format!("{playbook}, {}", count(*steps as usize, "step")))
+            }
+            EventKind::Facts { facts } => {
+                (2, "facts", facts.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" "))
+            }
             EventKind::PhaseStarted { phase } => (0, "phase", format!("{phase} begins")),
             EventKind::PhaseFinished { phase, ms } => (1, "phase", format!("{phase} took {}", duration(*ms))),
             EventKind::Held { why } => (0, "held", why.clone()),
@@ -210,6 +216,8 @@ pub(super) fn hand_change(component: &str, files: Option<u64>, archive: Option<&
             Some(format!("{} of {component} changed by hand, saved in {archive}", count(n as usize, "file")))
         }
         (Some(n), None) => Some(format!("{} of {component} changed by hand", count(n as usize, "file"))),
-        (None, _) => Some(format!("whether {component} was changed by hand is unknown: there is no baseline before its first release")),
+        (None, _) => {
+            Some(format!("whether {component} was changed by hand is unknown: there is no baseline before its first release"))
+        }
     }
 }

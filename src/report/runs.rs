@@ -78,7 +78,8 @@ pub fn run_show(state: &RunState, damage: &[Damage], place: &Where, screen: Scre
     }
     text.push_str(&damage_lines(damage, screen));
     text.push('\n');
-    let mut going_on = Table::new(vec![Column::new("INSTRUMENT"), Column::new("PHASE").spare(1), Column::new("WHERE IT STANDS").cut()]);
+    let mut going_on =
+        Table::new(vec![Column::new("INSTRUMENT"), Column::new("PHASE").spare(1), Column::new("WHERE IT STANDS").cut()]);
     for i in state.instruments.iter().filter(|i| !i.is_finished()) {
         going_on.row([i.name.clone(), i.phase.map(|p| p.word().to_owned()).unwrap_or_default(), clean(&doing(i)).into_owned()]);
     }

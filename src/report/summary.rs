@@ -147,7 +147,9 @@ impl<'a> Report<'a> {
             }
             if let Some(rollback) = &i.rollback {
                 let line = match rollback.ok {
-                    Some(true) => format!("rolled back: all is as it was before, {} undone", count(rollback.undone as usize, "step")),
+                    Some(true) => {
+                        format!("rolled back: all is as it was before, {} undone", count(rollback.undone as usize, "step"))
+                    }
                     Some(false) => format!("the rollback could NOT put back everything: {}", rollback.left.join("; ")),
                     None => format!("the rollback is not finished, {} undone so far", count(rollback.undone as usize, "step")),
                 };

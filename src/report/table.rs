@@ -115,7 +115,8 @@ impl Table {
                 self.shrink(&shown, &mut widths, excess);
                 break;
             }
-            let least_wanted = shown.iter().copied().filter(|&at| self.columns[at].spare > 0).max_by_key(|&at| self.columns[at].spare);
+            let least_wanted =
+                shown.iter().copied().filter(|&at| self.columns[at].spare > 0).max_by_key(|&at| self.columns[at].spare);
             let Some(out) = least_wanted else {
                 // Nothing may go: the lines are cut at their ends.
                 self.shrink(&shown, &mut widths, give);
@@ -141,10 +142,8 @@ impl Table {
     }
 
     fn line(&self, cells: &[String], shown: &[usize], widths: &[usize], limit: Option<usize>) -> String {
-        let parts: Vec<String> = shown
-            .iter()
-            .map(|&at| text::pad(&text::cut(&cells[at], widths[at]), widths[at], self.columns[at].right))
-            .collect();
+        let parts: Vec<String> =
+            shown.iter().map(|&at| text::pad(&text::cut(&cells[at], widths[at]), widths[at], self.columns[at].right)).collect();
         let line = parts.join(&" ".repeat(GAP));
         let line = line.trim_end();
         limit.map_or_else(|| line.to_owned(), |columns| text::cut(line, columns).into_owned())

@@ -44,7 +44,12 @@ pub struct EngineRequest {
     pub limits: Limits,
     /// Nothing is started or released after this time.
     pub deadline: Option<Duration>,
+    /// Puts an instrument's question to the operator; without it, questions wait for their own deadline.
+    pub ask: Option<Ask>,
 }
+
+/// Puts the question of an instrument (name and text) to the operator, and gives the answer if there is one. May block.
+pub type Ask = Arc<dyn Fn(&str, &str) -> Option<bool> + Send + Sync>;
 
 impl fmt::Debug for EngineRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -70,7 +75,7 @@ pub async fn run(request: EngineRequest, sink: EventSink, mut cancel: CancelToke
             break;
         }
         tokio::select! {
-            Some(notice) = conductor.heard.recv() => conductor.note(&notice),
+            Some(notice) = conductor.heard.recv() => conductor.note(notice),
             Some(ended) = conductor.tasks.join_next_with_id() => conductor.take_end(ended)?,
             stop = cancel.changed() => conductor.cancel(stop),
             () = wait_for(deadline), if conductor.schedule.stopped().is_none() => conductor.schedule.stop(Stopped::Deadline),
@@ -96,6 +101,7 @@ struct Conductor {
     access: Arc<Access>,
     schedule: Schedule,
     sink: EventSink,
+    ask: Option<Ask>,
     tasks: JoinSet<Result<Ended>>,
     by_task: BTreeMap<Id, usize>,
     notices: mpsc::UnboundedSender<Notice>,
@@ -125,6 +131,7 @@ impl Conductor {
             jobs: request.jobs.into_iter().map(Some).collect(),
             access: Arc::new(request.access),
             sink,
+            ask: request.ask,
             tasks: JoinSet::new(),
             by_task: BTreeMap::new(),
             notices,
@@ -178,12 +185,23 @@ impl Conductor {
         self.by_task.insert(task.id(), at);
     }
 
-    fn note(&mut self, notice: &Notice) {
-        match *notice {
+    fn note(&mut self, notice: Notice) {
+        match notice {
             Notice::Working(at) => self.schedule.working(at),
             Notice::Away(at) => self.schedule.away(at),
             Notice::Ready(at) => self.schedule.ready(at),
+            Notice::Question { at, id, text } => self.put_question(at, id, text),
         }
+    }
+
+    /// Asks on a thread of its own: the answer may take the operator an hour.
+    fn put_question(&self, at: usize, id: String, text: String) {
+        let (Some(ask), name, orders) = (self.ask.clone(), self.names[at].clone(), self.orders[at].clone()) else { return };
+        tokio::task::spawn_blocking(move || {
+            if let Some(yes) = ask(&name, &text) {
+                orders.send_modify(|o| o.answers.push((id, yes)));
+            }
+        });
     }
 
     fn take_end(&mut self, ended: std::result::Result<(Id, Result<Ended>), tokio::task::JoinError>) -> Result<()> {
@@ -191,7 +209,7 @@ impl Conductor {
         let at = self.by_task.remove(&id).ok_or_else(|| Error::internal("a task that was not started ended"))?;
         // What it said before it ended is still to be heard, or a place would be counted twice.
         while let Ok(notice) = self.heard.try_recv() {
-            self.note(&notice);
+            self.note(notice);
         }
         self.set_end(at, ended?);
         Ok(())

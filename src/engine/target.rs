@@ -31,6 +31,7 @@ pub(super) enum Notice {
     Working(usize),
     Away(usize),
     Ready(usize),
+    Question { at: usize, id: String, text: String },
 }
 
 /// What a task of an instrument needs besides its job.
@@ -53,6 +54,7 @@ pub(super) async fn drive(job: Job, desk: Desk) -> Result<Ended> {
     let mut handler = |signal: Signal| {
         match signal {
             Signal::Ready => notify(&tell, Notice::Ready(at)),
+            Signal::Question { id, text } => notify(&tell, Notice::Question { at, id, text }),
             Signal::Event(event) => {
                 let works = at_work(&event.kind);
                 sink.emit(*event)?;

@@ -74,23 +74,42 @@ impl Access {
     }
 }
 
+/// What goes with a plan that is handed over.
+#[derive(Clone, Default)]
+pub struct Submission {
+    /// Names and values.
+    pub secrets: Vec<(String, String)>,
+    /// Questions of the playbook are answered with yes.
+    pub answer_yes: bool,
+}
+
+impl fmt::Debug for Submission {
+    /// Without the values.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.secrets.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Submission").field("secrets", &names).field("answer_yes", &self.answer_yes).finish()
+    }
+}
+
 /// How following begins.
 #[derive(Debug, Clone)]
 pub enum Start {
     /// The target's plan is handed over.
-    Submit { secrets: Vec<(String, String)>, answer_yes: bool },
-    /// The run is there already; empty: the newest.
-    Follow { run: String },
+    Submit(Submission),
+    /// The run is there already; empty: the newest. When it is not, the target's plan is handed over, if `submit` says so.
+    Follow { run: String, submit: Option<Submission> },
     /// A finished run is undone, which is a run of its own named in the options.
     Rollback { run: String, options: RollbackOptions },
 }
 
 /// What the engine wants of a run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Orders {
     /// `apply` may begin.
     pub release: bool,
     pub stop: Stop,
+    /// The operator's answers, by question.
+    pub answers: Vec<(String, bool)>,
 }
 
 /// How far a run is stopped.
@@ -113,6 +132,8 @@ pub enum Signal {
     Event(Box<Event>),
     /// In hold and ready: [`Orders::release`] would start `apply`.
     Ready,
+    /// The instrument waits for the operator's answer.
+    Question { id: String, text: String },
 }
 
 /// How following ended.
@@ -143,8 +164,8 @@ pub async fn follow(
     handler: &mut (dyn FnMut(Signal) -> Result<()> + Send),
 ) -> Result<End> {
     let run = match &start {
-        Start::Submit { .. } => target.plan.run.clone(),
-        Start::Follow { run } => RunId(run.clone()),
+        Start::Submit(_) => target.plan.run.clone(),
+        Start::Follow { run, .. } => RunId(run.clone()),
         Start::Rollback { options, .. } => RunId(options.as_run.clone()),
     };
     let follower = Follower {
@@ -161,6 +182,8 @@ pub async fn follow(
         taken: false,
         hold: Hold::NotYet,
         next_poll: None,
+        question: None,
+        caught_up: false,
     };
     follower.run().await
 }
@@ -180,6 +203,7 @@ enum Hold {
 struct Said {
     release: bool,
     stop: Option<bool>,
+    answers: usize,
 }
 
 struct Follower<'a> {
@@ -200,6 +224,10 @@ struct Follower<'a> {
     taken: bool,
     hold: Hold,
     next_poll: Option<Instant>,
+    /// A question that no later event answered.
+    question: Option<(String, String)>,
+    /// All events there were when the link opened have come.
+    caught_up: bool,
 }
 
 /// Either the end, or the loss of a link.
@@ -334,21 +362,24 @@ impl Follower<'_> {
 
     /// Asks for the run, or for it to go on. Submitting again is how a restarted worker gets the secrets.
     async fn begin(&mut self, link: &Voice) -> Result<()> {
-        let instrument = &self.target.plan;
+        self.asked = true;
+        self.caught_up = false;
         match &self.start {
-            Start::Submit { secrets, answer_yes } if !self.taken || !secrets.is_empty() => {
-                self.asked = true;
-                link.submit(instrument.clone(), secrets.clone(), *answer_yes).await
+            Start::Submit(submission) if !self.taken || !submission.secrets.is_empty() => {
+                link.submit(self.target.plan.clone(), submission.clone()).await
             }
-            Start::Rollback { run, options } if !self.taken => {
-                self.asked = true;
-                link.rollback(run, options.clone()).await
-            }
-            _ => {
-                self.asked = true;
-                link.events_since(self.run.as_str(), self.last + 1).await
-            }
+            Start::Rollback { run, options } if !self.taken => link.rollback(run, options.clone()).await,
+            _ => link.events_since(self.run.as_str(), self.last + 1).await,
         }
+    }
+
+    /// The run is not there: the plan is handed over if it may be.
+    async fn submit_instead(&mut self, link: &Voice) -> Option<Result<()>> {
+        let Start::Follow { submit, .. } = &mut self.start else { return None };
+        let submission = submit.take()?;
+        self.run = self.target.plan.run.clone();
+        self.start = Start::Submit(submission.clone());
+        Some(link.submit(self.target.plan.clone(), submission).await)
     }
 
     async fn listen(&mut self, link: &mut Link, heard: &mut bool) -> Result<Session> {
@@ -408,12 +439,17 @@ impl Follower<'_> {
                     return Ok(Some(Session::Lost(error)));
                 }
             }
-            Incoming::Refused(error) if !self.taken => {
-                return Ok(Some(Session::End(End::Refused(error.on_host(&self.target.plan.instrument)))));
-            }
+            Incoming::Refused(error) if !self.taken => match self.submit_instead(link).await {
+                None => return Ok(Some(Session::End(End::Refused(error.on_host(&self.target.plan.instrument))))),
+                Some(Err(error)) => return Ok(Some(Session::Lost(error))),
+                Some(Ok(())) => {}
+            },
             // A cancel or release that came too late, for example.
             Incoming::Refused(error) => self.tell(EventKind::Note { text: error.to_string() })?,
-            Incoming::UpToDate { active: true } => self.taken = true,
+            Incoming::UpToDate { active: true } => {
+                (self.taken, self.caught_up) = (true, true);
+                self.put_question()?;
+            }
             Incoming::UpToDate { active: false } => return Ok(Some(Session::End(End::Failed(self.no_end())))),
             Incoming::Reply(reply) => self.judge_idle(&reply)?,
         }
@@ -441,11 +477,15 @@ impl Follower<'_> {
         self.run = event.run.clone();
         event.instrument = Some(self.target.plan.instrument.clone());
         let (held, released) = (matches!(event.kind, EventKind::Held { .. }), matches!(event.kind, EventKind::Released));
-        let finished = match &event.kind {
-            EventKind::InstrumentFinished { outcome, .. } => Some(*outcome),
-            _ => None,
-        };
+        let mut finished = None;
+        match &event.kind {
+            EventKind::InstrumentFinished { outcome, .. } => finished = Some(*outcome),
+            EventKind::Question { id, text } => self.question = Some((id.clone(), text.clone())),
+            EventKind::StepFinished { .. } | EventKind::RollbackStarted { .. } => self.question = None,
+            _ => {}
+        }
         (self.handler)(Signal::Event(Box::new(event)))?;
+        self.put_question()?;
         if held && self.idle.is_some() {
             (self.hold, self.next_poll) = (Hold::Waiting, Some(Instant::now()));
         } else if held {
@@ -454,6 +494,14 @@ impl Follower<'_> {
             (self.hold, self.next_poll) = (Hold::Over, None);
         }
         Ok(finished.map(|outcome| Session::End(End::Finished(outcome))))
+    }
+
+    /// Passes a question on, unless it is an old one that a later event may answer.
+    fn put_question(&mut self) -> Result<()> {
+        match self.question.take_if(|_| self.caught_up) {
+            Some((id, text)) => (self.handler)(Signal::Question { id, text }),
+            None => Ok(()),
+        }
     }
 
     fn ready(&mut self) -> Result<()> {
@@ -481,7 +529,11 @@ impl Follower<'_> {
 
     /// Says what the engine wants, once over each link.
     async fn say_orders(&mut self, link: &Voice, said: &mut Said) -> Result<()> {
-        let orders = *self.orders.borrow_and_update();
+        let orders = self.orders.borrow_and_update().clone();
+        for (id, yes) in orders.answers.get(said.answers..).unwrap_or_default() {
+            link.answer(id, *yes).await?;
+        }
+        said.answers = orders.answers.len();
         let in_hold = matches!(self.hold, Hold::Waiting | Hold::Ready);
         let now = match orders.stop {
             Stop::Now => Some(true),

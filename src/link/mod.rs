@@ -6,7 +6,7 @@ mod follow;
 mod rate;
 
 pub use content::{ContentSource, NoContent, ReadyPack};
-pub use follow::{Access, End, Orders, Patience, Signal, Start, Stop, follow};
+pub use follow::{Access, End, Orders, Patience, Signal, Start, Stop, Submission, follow};
 pub use rate::RateLimit;
 
 use crate::content::ContentHash;
@@ -223,8 +223,9 @@ impl Voice {
     ///
     /// # Errors
     /// When the link is closed or the agent speaks another protocol.
-    async fn submit(&self, plan: InstrumentPlan, secrets: Vec<(String, String)>, answer_yes: bool) -> Result<()> {
+    async fn submit(&self, plan: InstrumentPlan, submission: Submission) -> Result<()> {
         self.same_protocol()?;
+        let Submission { secrets, answer_yes } = submission;
         self.say(ControllerMessage::Submit { plan: Box::new(plan), secrets, answer_yes }).await
     }
 
@@ -250,6 +251,14 @@ impl Voice {
     /// When the link is closed.
     async fn release(&self, run: &crate::events::RunId) -> Result<()> {
         self.say(ControllerMessage::Release { run: run.clone() }).await
+    }
+
+    /// Passes on the operator's answer to a question.
+    ///
+    /// # Errors
+    /// When the link is closed.
+    async fn answer(&self, id: &str, yes: bool) -> Result<()> {
+        self.say(ControllerMessage::Answer { id: id.to_owned(), yes }).await
     }
 
     /// Stops a run: with `now` it rolls back at once, else after the open step.

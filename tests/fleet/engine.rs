@@ -1,16 +1,15 @@
 //! The engine over scripted instruments, in paused time: minutes pass in no time, and in the same order every time.
 
 use crate::support::{Fleet, Script, lock, name, run_id, submit, target, until_released};
-use ibexdeploy::engine::{self, CancelToken, Canceller, EngineRequest, EventSink, Job, Limits, RunSummary, cancellation};
+use ibexdeploy::engine::{self, CancelToken, Canceller, EngineRequest, EventSink, Job, Keep, Limits, RunSummary, cancellation};
 use ibexdeploy::events::{Event, EventKind, Outcome};
 use ibexdeploy::link::Start;
 use ibexdeploy::plan::Hold;
 use ibexdeploy::protocol::RollbackOptions;
 use ibexdeploy::{Error, ErrorKind, Result};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 /// The outcome that each instrument's last `InstrumentFinished` states, and how many it has.
@@ -49,6 +48,25 @@ impl Played {
     }
 }
 
+/// What a run keeps, until the disk is full.
+struct Kept;
+
+impl Kept {
+    fn new(limit: usize) -> (Keep, Arc<Mutex<Vec<Event>>>) {
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let events = Arc::clone(&kept);
+        let keep = move |event| {
+            let mut kept = lock(&kept);
+            if kept.len() == limit {
+                return Err(Error::new(ErrorKind::OutOfSpace, "the disk is full"));
+            }
+            kept.push(event);
+            Ok(())
+        };
+        (Box::new(keep), events)
+    }
+}
+
 fn request(fleet: &Arc<Fleet>, count: usize, hold: &Hold, limits: Limits) -> EngineRequest {
     EngineRequest {
         run: run_id(),
@@ -61,6 +79,7 @@ fn request(fleet: &Arc<Fleet>, count: usize, hold: &Hold, limits: Limits) -> Eng
         access: fleet.access(),
         limits,
         deadline: None,
+        ask: None,
     }
 }
 
@@ -69,15 +88,12 @@ async fn play(request: EngineRequest) -> Result<Played> {
 }
 
 async fn play_with(request: EngineRequest, (canceller, token): (Canceller, CancelToken)) -> Result<Played> {
-    let (out, mut heard) = mpsc::unbounded_channel();
+    let (keep, events) = Kept::new(usize::MAX);
     let began = Instant::now();
-    let summary = engine::run(request, EventSink::new(Box::new(Ok), out), token).await?;
+    let summary = engine::run(request, EventSink::new(keep), token).await?;
     drop(canceller);
     let took = began.elapsed();
-    let mut events = Vec::new();
-    while let Some(event) = heard.recv().await {
-        events.push(event);
-    }
+    let events = std::mem::take(&mut *lock(&events));
     // Whatever happens, each instrument ends once, as the summary says, and the run begins and ends once.
     let ended = ends(&events);
     assert_eq!(ended.len(), summary.ended.len());
@@ -269,21 +285,25 @@ async fn a_rollback_is_a_run_of_its_own() -> Result<()> {
 #[tokio::test(start_paused = true)]
 async fn an_event_that_cannot_be_kept_ends_the_leading_and_nothing_else() -> Result<()> {
     let fleet = Fleet::new(2, |_| Script::default());
-    let (out, mut heard) = mpsc::unbounded_channel();
-    let mut left = 12;
-    let keep = move |event| {
-        left -= 1;
-        if left > 0 { Ok(event) } else { Err(Error::new(ErrorKind::OutOfSpace, "the disk is full")) }
-    };
+    let (keep, events) = Kept::new(11);
     let (_canceller, token) = cancellation();
-    let ended = engine::run(request(&fleet, 2, &Hold::No, jobs(2)), EventSink::new(Box::new(keep), out), token).await;
+    let ended = engine::run(request(&fleet, 2, &Hold::No, jobs(2)), EventSink::new(keep), token).await;
     assert_eq!(ended.err().map(|e| e.kind()), Some(ErrorKind::OutOfSpace));
-    let mut shown = 0;
-    while heard.recv().await.is_some() {
-        shown += 1;
-    }
-    assert_eq!(shown, 11, "nothing is shown that is not kept");
+    assert_eq!(lock(&events).len(), 11);
     sleep(Duration::from_secs(200)).await;
     assert!(lock(&fleet.agent(0).state).finished, "the instrument goes on by itself");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn questions_reach_the_operator_and_answers_the_instrument() -> Result<()> {
+    // Wherever the link breaks, the answer gets there.
+    for cut in (0..40).map(|i| 300 + 40 * i) {
+        let fleet = Fleet::new(2, |_| Script { asks: true, cuts: vec![cut], ..Script::default() });
+        let mut request = request(&fleet, 2, &Hold::No, jobs(2));
+        request.ask = Some(Arc::new(|name: &str, text: &str| (text == "is the beam off?").then_some(name == "NDX000")));
+        let played = play(request).await?;
+        assert_eq!((played.outcome(0), played.outcome(1)), (Outcome::Changed, Outcome::Cancelled), "cut {cut}");
+    }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use crate::support::{Fleet, Script, lock, name, run_id, submit, target, until_released};
 use ibexdeploy::content::ContentHash;
 use ibexdeploy::events::{Event, EventKind, Outcome};
-use ibexdeploy::link::{Access, ContentSource, End, Link, Orders, RateLimit, ReadyPack, Signal, Start, Stop, follow};
+use ibexdeploy::link::{Access, ContentSource, End, Link, Orders, RateLimit, ReadyPack, Signal, Start, Submission, follow};
 use ibexdeploy::plan::Hold;
 use ibexdeploy::protocol::{PackHeader, Query, QueryReply, RollbackOptions};
 use ibexdeploy::{Error, ErrorKind, Result};
@@ -80,8 +80,8 @@ async fn wherever_links_break_every_event_comes_once_and_in_order() -> Result<()
         access.content = Arc::new(Blobs { size: 700, packed: AtomicUsize::new(0) });
         access.patience.attempts = 10;
         let secrets = if seed % 2 == 0 { vec![("mysql_root".into(), "hunter22".into())] } else { Vec::new() };
-        let start = Start::Submit { secrets: secrets.clone(), answer_yes: true };
-        let release = Orders { release: true, stop: Stop::No };
+        let start = Start::Submit(Submission { secrets: secrets.clone(), answer_yes: true });
+        let release = Orders { release: true, ..Orders::default() };
         let (end, events) = follow_all(&access, until_released(), start, release).await?;
         assert!(matches!(end, End::Finished(Outcome::Changed)), "seed {seed}: {end:?}");
         assert_eq!(journalled(&events), [1, 2, 3, 4], "seed {seed}");
@@ -181,7 +181,7 @@ async fn a_release_that_was_lost_is_said_again() -> Result<()> {
             match signal {
                 Signal::Ready => orders_in.send_modify(|o| o.release = true),
                 Signal::Event(e) if matches!(e.kind, EventKind::InstrumentFinished { .. }) => finished += 1,
-                Signal::Event(_) => {}
+                _ => {}
             }
             Ok(())
         })
@@ -200,15 +200,30 @@ async fn another_operator_follows_the_newest_run() -> Result<()> {
         async move { follow_all(&access, Hold::No, submit(), Orders::default()).await }
     });
     tokio::time::sleep(Duration::from_secs(65)).await;
-    let (end, events) = follow_all(&access, Hold::No, Start::Follow { run: String::new() }, Orders::default()).await?;
+    let (end, events) =
+        follow_all(&access, Hold::No, Start::Follow { run: String::new(), submit: None }, Orders::default()).await?;
     assert!(matches!(end, End::Finished(Outcome::Changed)), "{end:?}");
     assert_eq!(journalled(&events), [1, 2, 3]);
     assert!(events.iter().filter(|e| e.n > 0).all(|e| e.run == run_id()));
     let (end, _) = first.await.map_err(|e| Error::internal("join").because(e))??;
     assert!(matches!(end, End::Finished(Outcome::Changed)), "{end:?}");
-    let unknown = Start::Follow { run: "another".into() };
+    let unknown = Start::Follow { run: "another".into(), submit: None };
     let (end, _) = follow_all(&access, Hold::No, unknown, Orders::default()).await?;
     assert!(matches!(end, End::Refused(_)), "{end:?}");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_never_got_there_is_submitted_when_it_is_resumed() -> Result<()> {
+    let fleet = Fleet::new(1, |_| Script::default());
+    for links in 1..3 {
+        let start = Start::Follow { run: run_id().0, submit: Some(Submission::default()) };
+        let (end, events) = follow_all(&fleet.access(), Hold::No, start, Orders::default()).await?;
+        assert!(matches!(end, End::Finished(Outcome::Changed)), "{end:?}");
+        assert_eq!(journalled(&events), [1, 2, 3]);
+        let state = lock(&fleet.agent(0).state);
+        assert_eq!((state.links, state.submits), (links, 1), "the second time it is only followed");
+    }
     Ok(())
 }
 

@@ -29,6 +29,7 @@ pub(crate) struct State {
     pub(crate) secrets: Vec<(String, String)>,
     pub(crate) links: u32,
     pub(crate) polls: u32,
+    pub(crate) answers: Vec<(String, bool)>,
     /// The first number of each request for events.
     pub(crate) since: Vec<u64>,
 }
@@ -110,6 +111,14 @@ impl Agent {
     }
 
     async fn apply(&self, plan: &InstrumentPlan) -> Outcome {
+        if self.script.asks {
+            self.push(EventKind::Question { id: "q1".into(), text: "is the beam off?".into() });
+            self.until(|s| !s.answers.is_empty()).await;
+            self.push(EventKind::RollbackStarted { because: "nothing to do with it: an event after the answer".into() });
+            if lock(&self.state).answers != [("q1".to_owned(), true)] {
+                return Outcome::Cancelled;
+            }
+        }
         self.push(EventKind::Released);
         self.count(|log| {
             log.applied.push(plan.instrument.clone());
@@ -172,7 +181,12 @@ impl Agent {
                 self.change(|s| s.cancelled = Some(true));
                 self.push(EventKind::Note { text: json });
             }
-            ControllerMessage::Answer { .. } | ControllerMessage::Goodbye => {}
+            ControllerMessage::Answer { id, yes } => self.change(|s| {
+                if s.answers.is_empty() {
+                    s.answers.push((id, yes));
+                }
+            }),
+            ControllerMessage::Goodbye => {}
         }
         Ok(())
     }

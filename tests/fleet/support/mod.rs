@@ -4,7 +4,7 @@ pub(crate) mod agent;
 
 use agent::Agent;
 use ibexdeploy::events::{Outcome, RunId};
-use ibexdeploy::link::{Access, NoContent, Patience, Start};
+use ibexdeploy::link::{Access, NoContent, Patience, Start, Submission};
 use ibexdeploy::plan::{Hold, InstrumentPlan, PLAN_FORMAT, Target, TransportSpec};
 use ibexdeploy::protocol::{ControllerHello, PROTOCOL_VERSION};
 use ibexdeploy::transport::{AgentStream, Transport};
@@ -38,6 +38,8 @@ pub(crate) struct Script {
     pub(crate) busy_polls: u32,
     /// After how many bytes, either way, links break: one number a link; later links last.
     pub(crate) cuts: Vec<usize>,
+    /// Asks the operator before it applies; `no` ends it with nothing changed.
+    pub(crate) asks: bool,
     /// Blobs it wants before it applies.
     pub(crate) wants: Vec<ibexdeploy::content::ContentHash>,
 }
@@ -55,6 +57,7 @@ impl Default for Script {
             outcome: Outcome::Changed,
             busy_polls: 0,
             cuts: Vec::new(),
+            asks: false,
             wants: Vec::new(),
         }
     }
@@ -165,7 +168,7 @@ pub(crate) fn until_released() -> Hold {
 }
 
 pub(crate) fn submit() -> Start {
-    Start::Submit { secrets: Vec::new(), answer_yes: true }
+    Start::Submit(Submission { secrets: Vec::new(), answer_yes: true })
 }
 
 /// The controller's end of a stream that breaks after a number of bytes, read and written together.

@@ -1,13 +1,18 @@
 //! A small fleet of sandboxes for tests that drive the real binary.
 
+use ibexdeploy::rehearsal::{KitShape, make_kits};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// The instruments that tests use, all of the shipped inventory.
-pub const NAMES: [&str; 2] = ["NDXLARMOR", "NDXZOOM"];
+/// Components of the kit: name, the folder inside that is the tree, the installed tree in a sandbox.
+pub const COMPONENTS: [(&str, &str, &str); 3] = [
+    ("EPICS", "", "c/Instrument/Apps/EPICS"),
+    ("Client", "Client", "c/Instrument/Apps/Client_E4"),
+    ("genie_python_3", "", "c/Instrument/Apps/Python3"),
+];
 
 /// Sandboxes, kits and state of one test, in a folder with a short path (socket paths are limited).
 pub struct Fleet {
@@ -41,9 +46,36 @@ impl Ended {
 }
 
 impl Fleet {
-    pub fn new() -> Self {
+    /// A fleet with two releases in its kits folder; sandboxes are made by the first command, with the older one.
+    pub fn new(shape: &KitShape) -> Self {
+        let fleet = Self::empty();
+        make_kits(&fleet.kits(), shape).expect("kits can be made");
+        fleet
+    }
+
+    /// A fleet without kits.
+    pub fn empty() -> Self {
         let dir = tempfile::Builder::new().prefix("ibx").tempdir_in("/tmp").expect("a folder in /tmp");
+        std::fs::create_dir_all(dir.path().join("kits")).expect("a folder for kits");
         Self { dir }
+    }
+
+    /// The folder of releases.
+    pub fn kits(&self) -> PathBuf {
+        self.dir().join("kits")
+    }
+
+    /// Files of the installed components that are not as in a release, apart from paths that begin with one of `keep`.
+    pub fn unlike(&self, name: &str, version: &str, keep: &[&str]) -> Vec<String> {
+        let mut found = Vec::new();
+        for (component, inner, installed) in COMPONENTS {
+            let want = Self::tree(&self.kits().join(version).join(component).join(inner));
+            let have = Self::tree(&self.root(name).join(installed));
+            let paths: std::collections::BTreeSet<_> = want.keys().chain(have.keys()).collect();
+            let differ = |p: &&&String| want.get(**p) != have.get(**p) && !keep.iter().any(|k| p.starts_with(k));
+            found.extend(paths.iter().filter(differ).map(|p| format!("{component}/{p}")));
+        }
+        found
     }
 
     pub fn dir(&self) -> &Path {
@@ -58,9 +90,13 @@ impl Fleet {
     /// The binary with the options that keep it inside this fleet.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ibexdeploy"));
+        // The shipped inventory and playbooks, as a user of a fresh clone has them.
         command
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
             .args(arguments)
             .arg(format!("--rehearse={}", self.dir().display()))
+            .arg("--kits")
+            .arg(self.kits())
             .arg("--state")
             .arg(self.dir().join("state"))
             .stdin(Stdio::null())

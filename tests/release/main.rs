@@ -1,0 +1,7 @@
+//! Releases of sandboxes through the real binary: what an operator does, judged by other programs.
+#![cfg(unix)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod whole;

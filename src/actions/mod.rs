@@ -18,6 +18,7 @@ pub mod snapshot;
 pub mod sync;
 
 mod context;
+mod external;
 mod undo;
 
 pub use context::{

@@ -2,17 +2,22 @@
 
 mod completions;
 mod exit;
-mod failure;
 mod inventory;
+mod kit;
+mod log;
 mod man;
 mod options;
+mod output;
 mod playbook;
+mod runs;
 mod schema;
 mod table;
 
+pub use log::start_log;
 pub use options::{GlobalOptions, OutputForm, RunOptions, TargetOptions};
+pub use output::document;
 
-use crate::error::{IoContext, Result};
+use crate::error::{Error, IoContext, Result};
 use clap::{Parser, Subcommand};
 use std::io::Write;
 use std::process::ExitCode;
@@ -39,8 +44,11 @@ struct Arguments {
 enum Command {
     Completions(completions::Completions),
     Inventory(inventory::Inventory),
+    Kit(kit::Kit),
     Man(man::Man),
     Playbook(playbook::Playbook),
+    #[command(subcommand)]
+    Runs(runs::Runs),
     Schema(schema::Schema),
 }
 
@@ -50,8 +58,10 @@ impl Command {
         match self {
             Self::Completions(c) => c.run(),
             Self::Inventory(c) => c.run(global),
+            Self::Kit(c) => c.run(global),
             Self::Man(c) => c.run(),
             Self::Playbook(c) => c.run(global),
+            Self::Runs(c) => c.run(global),
             Self::Schema(c) => c.run(),
         }
     }
@@ -59,15 +69,31 @@ impl Command {
 
 /// Reads the arguments, runs the command and gives the exit code that `docs/operating.md` documents.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return refuse(&error),
+    };
     match arguments.command.run(&arguments.global) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            // Nothing is left to do when even standard error is closed.
-            let _ = write!(std::io::stderr(), "{}", failure::tell(&error));
+            output::error(arguments.global.output, &error);
             ExitCode::from(exit::code_of(&error))
         }
     }
+}
+
+/// Arguments that are not understood, or a wish for help, which is no error.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() && options::wants_json(std::env::args_os()) {
+        let text = error.to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: ")).unwrap_or("`--help` shows what there is");
+        output::error(Some(OutputForm::Json), &Error::usage(message).next(tip));
+        return ExitCode::from(exit::BAD_INPUT);
+    }
+    // Nothing is left to do when even the standard streams are closed.
+    let _ = error.print();
+    ExitCode::from(if error.use_stderr() { exit::BAD_INPUT } else { exit::OK })
 }
 
 /// Writes a result to standard output.

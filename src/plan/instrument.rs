@@ -88,7 +88,8 @@ fn context(request: &PlanRequest<'_>, instrument: &Instrument) -> Result<Context
     own.extend(request.set.clone());
     context.extend(own.clone());
     let playbook = request.playbook;
-    let without_run: Context = context.iter().filter(|(name, _)| *name != RUN_NAME).map(|(n, v)| (n.clone(), v.clone())).collect();
+    let without_run: Context =
+        context.iter().filter(|(name, _)| *name != RUN_NAME).map(|(n, v)| (n.clone(), v.clone())).collect();
     for (name, value) in playbook.vars.iter().filter(|(name, _)| !own.contains_key(*name)) {
         let file = &playbook.files[0];
         let locate = |pointer: &str, text: &str, offset| file.position_in(pointer, text, offset);
@@ -199,7 +200,9 @@ pub(super) fn check_set(request: &PlanRequest<'_>) -> Result<()> {
     known.extend(request.instruments.iter().flat_map(|i| i.vars.keys().cloned()));
     for loaded in &request.playbook.steps {
         for (pointer, value) in crate::playbook::step_values(&loaded.step, &loaded.action) {
-            crate::playbook::each_string(&value, &pointer, &mut |_, text| known.extend(template::names(text).unwrap_or_default()));
+            crate::playbook::each_string(&value, &pointer, &mut |_, text| {
+                known.extend(template::names(text).unwrap_or_default())
+            });
         }
         known.extend(loaded.step.when.iter().flat_map(|w| template::expression_names(w).unwrap_or_default()));
     }

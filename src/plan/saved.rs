@@ -10,8 +10,7 @@ use std::path::Path;
 
 /// The digests of all files that a plan is made from, by path as shown.
 pub(super) fn sources(request: &PlanRequest<'_>, read: &ReadFiles) -> BTreeMap<String, ContentHash> {
-    let mut sources: BTreeMap<_, _> =
-        request.playbook.files.iter().map(|f| (f.path.display().to_string(), f.digest)).collect();
+    let mut sources: BTreeMap<_, _> = request.playbook.files.iter().map(|f| (f.path.display().to_string(), f.digest)).collect();
     sources.extend(read.iter().map(|(path, (digest, _))| (path.clone(), *digest)));
     sources.insert(request.inventory.file.display().to_string(), request.inventory.digest);
     sources

@@ -62,9 +62,7 @@ pub enum UndoKind {
     /// All is put back as it was, and verified.
     Exact,
     /// A program does the opposite.
-    Compensating {
-        by: String,
-    },
+    Compensating { by: String },
     /// It cannot be, and the playbook says so.
     Impossible,
 }

@@ -92,24 +92,31 @@ impl Arguments<'_, '_> {
     }
 
     fn check(&mut self, check: &Check) {
-        self.exactly_one("`check`", &[
-            ("disk", check.disk.is_some()),
-            ("memory", check.memory.is_some()),
-            ("version", check.version.is_some()),
-            ("service", check.service.is_some()),
-            ("process", check.process.is_some()),
-            ("session", check.session.is_some()),
-            ("port", check.port.is_some()),
-            ("file", check.file.is_some()),
-            ("output", check.output.is_some()),
-            ("pv", check.pv.is_some()),
-            ("git", check.git.is_some()),
-        ]);
+        self.exactly_one(
+            "`check`",
+            &[
+                ("disk", check.disk.is_some()),
+                ("memory", check.memory.is_some()),
+                ("version", check.version.is_some()),
+                ("service", check.service.is_some()),
+                ("process", check.process.is_some()),
+                ("session", check.session.is_some()),
+                ("port", check.port.is_some()),
+                ("file", check.file.is_some()),
+                ("output", check.output.is_some()),
+                ("pv", check.pv.is_some()),
+                ("git", check.git.is_some()),
+            ],
+        );
         if check.process.as_ref().is_some_and(|p| p.under.is_empty() && p.named.is_empty()) {
             self.wrong("/process", "the check names no programs", "say `under: [place]`, or `named: [program.exe]`");
         }
         if check.file.as_ref().is_some_and(|f| f.absent && f.contains.is_some()) {
-            self.wrong("/file/contains", "a file that must be absent cannot contain anything", "leave `absent` or `contains` out");
+            self.wrong(
+                "/file/contains",
+                "a file that must be absent cannot contain anything",
+                "leave `absent` or `contains` out",
+            );
         }
         if check.pv.as_ref().is_some_and(|p| p.is.is_some() && p.contains.is_some()) {
             self.wrong("/pv/contains", "the check has both `is` and `contains`", "leave one of the two out");

@@ -129,7 +129,8 @@ impl Checker<'_> {
         if let Some(left) = self.to_come.get_mut(name) {
             *left -= 1;
         }
-        let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !name.starts_with(|c: char| c.is_ascii_digit());
+        let plain =
+            name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !name.starts_with(|c: char| c.is_ascii_digit());
         if name.is_empty() || !plain {
             let next = "use letters, digits and `_`, so that templates can use it";
             self.errors.push(spot.error("/register", format!("`{name}` cannot be the name of a result"), next));
@@ -233,8 +234,12 @@ fn single_action(step: &Step, spot: &Spot<'_>) -> Result<Action, Error> {
     let names: Vec<String> = actions.iter().map(|a| format!("`{}`", a.name())).collect();
     match actions.len() {
         1 => Ok(actions.swap_remove(0)),
-        0 => Err(spot.error("", "this step has no action", "give it one of: ask, backup, check, command, copy, file, link, \
-             notify, process, reboot, remind, remove, restore, service, snapshot, sync; or `include`")),
+        0 => Err(spot.error(
+            "",
+            "this step has no action",
+            "give it one of: ask, backup, check, command, copy, file, link, \
+             notify, process, reboot, remind, remove, restore, service, snapshot, sync; or `include`",
+        )),
         n => {
             let second = format!("/{}", actions[1].name());
             let how_many = if n == 2 { "two actions".to_owned() } else { format!("{n} actions") };

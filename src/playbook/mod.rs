@@ -9,11 +9,11 @@ mod names;
 mod source;
 mod step;
 
+pub(crate) use check::step_values;
 pub use list::{Listed, list};
 pub use load::{LoadedPlaybook, LoadedStep, load, problems};
-pub(crate) use check::step_values;
 pub use names::{GIVEN_NAMES, LATE_NAMES};
 pub(crate) use names::{RUN_NAME, each_string};
-pub(crate) use source::position_at;
 pub use source::SourceFile;
+pub(crate) use source::position_at;
 pub use step::{Each, OnFailure, Phase, Playbook, RunAs, Step, UndoSpec};

@@ -61,7 +61,9 @@ impl Fault {
         let last = name.rsplit('.').next().unwrap_or(name);
         let next = match nearest(last, known.iter().map(String::as_str)) {
             Some(near) => format!("did you mean `{near}`?"),
-            None if known.is_empty() => "give it a value under `vars:` in the playbook or the inventory, or with --set".to_owned(),
+            None if known.is_empty() => {
+                "give it a value under `vars:` in the playbook or the inventory, or with --set".to_owned()
+            }
             None => format!(
                 "give it a value under `vars:` in the playbook or the inventory, or with --set; known are: {}",
                 known.join(", ")

@@ -174,18 +174,20 @@ stage:
   - remind: {text: b}
     when: "'hybrid' in groups and facts.dae_type == 'DAE3'"
     tags: [dae]
+  - remind: {text: c}
+    tags: [always]
 "#,
     );
     let plan = bench.plan().unwrap();
     let skips = |n: usize| plan.targets[n].plan.steps.iter().map(|s| s.skip.clone()).collect::<Vec<_>>();
-    assert_eq!(skips(0), [Some("when: 'hybrid' not in groups is false".to_owned()), None, None]);
-    assert_eq!(skips(1), [None, Some("when: galil is defined is false".to_owned()), None]);
+    assert_eq!(skips(0), [Some("when: 'hybrid' not in groups is false".to_owned()), None, None, None]);
+    assert_eq!(skips(1), [None, Some("when: galil is defined is false".to_owned()), None, None]);
     assert_eq!(plan.targets[0].plan.steps[1].when, None);
     assert_eq!(plan.targets[0].plan.steps[2].when.as_deref(), Some("'hybrid' in groups and facts.dae_type == 'DAE3'"));
 
     bench.tags = vec!["dae".to_owned()];
     let skips: Vec<Option<String>> = bench.steps().into_iter().map(|s| s.skip).collect();
-    assert_eq!(skips, [Some("not tagged dae".to_owned()), Some("not tagged dae".to_owned()), None]);
+    assert_eq!(skips, [Some("not tagged dae".to_owned()), Some("not tagged dae".to_owned()), None, None]);
     (bench.tags, bench.skip_tags) = (Vec::new(), vec!["dae".to_owned()]);
     assert_eq!(bench.steps()[2].skip.as_deref(), Some("--skip-tags dae"));
 }

@@ -1,12 +1,12 @@
 //! `ibexdeploy playbook list|show|check`.
 
-use super::{GlobalOptions, exit, table, write_out};
+use super::{GlobalOptions, document, exit, table};
 use crate::error::{Error, Result};
 use crate::playbook::{self, LoadedPlaybook, LoadedStep, Phase};
+use crate::report;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::fmt::Write;
-use std::path::Path;
 
 /// Show and check playbooks
 #[derive(Debug, Args)]
@@ -34,38 +34,30 @@ enum Command {
 
 impl Playbook {
     pub(super) fn run(self, global: &GlobalOptions) -> Result<u8> {
-        let (text, code) = match self.command {
-            Command::List => (list(global)?, exit::OK),
+        match self.command {
+            Command::List => list(global),
             Command::Show { name } => {
                 let loaded = playbook::load(&global.playbooks, &name)?;
-                (if global.wants_json() { document(&as_data(&loaded))? } else { show(&loaded) }, exit::OK)
+                document(global, &as_data(&loaded), || show(&loaded))?;
+                Ok(exit::OK)
             }
-            Command::Check { names } => check(global, names)?,
-        };
-        write_out(&text)?;
-        Ok(code)
+            Command::Check { names } => check(global, names),
+        }
     }
 }
 
-fn document(value: &Value) -> Result<String> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| Error::internal("cannot write JSON").because(e))?;
-    Ok(text + "\n")
-}
-
-fn list(global: &GlobalOptions) -> Result<String> {
+fn list(global: &GlobalOptions) -> Result<u8> {
     let listed = playbook::list(&global.playbooks)?;
-    if global.wants_json() {
-        let data = listed.iter().map(|l| {
-            let (description, error) = (l.description.as_ref().ok(), l.description.as_ref().err());
-            json!({"name": l.name, "file": l.file, "description": description, "error": error})
-        });
-        return document(&Value::Array(data.collect()));
-    }
+    let data = listed.iter().map(|l| {
+        let (description, error) = (l.description.as_ref().ok(), l.description.as_ref().err());
+        json!({"name": l.name, "file": l.file, "description": description, "error": error})
+    });
     let rows = listed.iter().map(|l| {
         let said = l.description.as_ref().map_or_else(|e| format!("has mistakes: {e}"), Clone::clone);
         [l.name.clone(), said]
     });
-    Ok(table::draw(["PLAYBOOK", "WHAT IT IS FOR"], rows))
+    document(global, &data.collect::<Vec<_>>(), || table::draw(["PLAYBOOK", "WHAT IT IS FOR"], rows))?;
+    Ok(exit::OK)
 }
 
 fn show(loaded: &LoadedPlaybook) -> String {
@@ -112,27 +104,28 @@ fn as_data(loaded: &LoadedPlaybook) -> Value {
     })
 }
 
-fn check(global: &GlobalOptions, names: Vec<String>) -> Result<(String, u8)> {
+fn check(global: &GlobalOptions, names: Vec<String>) -> Result<u8> {
     let names = match names.is_empty() {
         true => playbook::list(&global.playbooks)?.into_iter().map(|l| l.name).collect(),
         false => names,
     };
     let found: Vec<(&String, Vec<Error>)> =
-        names.iter().map(|name| (name, playbook::problems(Path::new(&global.playbooks), name))).collect();
+        names.iter().map(|name| (name, playbook::problems(&global.playbooks, name))).collect();
+    let data = found.iter().map(|(name, problems)| json!({"playbook": name, "problems": problems}));
+    document(global, &data.collect::<Vec<_>>(), || told(global, &found))?;
     let well = found.iter().all(|(_, problems)| problems.is_empty());
-    let code = if well { exit::OK } else { exit::BAD_INPUT };
-    if global.wants_json() {
-        let data = found.iter().map(|(name, problems)| json!({"playbook": name, "problems": problems}));
-        return Ok((document(&Value::Array(data.collect()))?, code));
-    }
+    Ok(if well { exit::OK } else { exit::BAD_INPUT })
+}
+
+fn told(global: &GlobalOptions, found: &[(&String, Vec<Error>)]) -> String {
     let mut text = String::new();
-    for (name, problems) in &found {
-        problems.iter().for_each(|problem| text.push_str(&crate::report::error(problem, global.screen())));
+    for (name, problems) in found {
+        problems.iter().for_each(|problem| text.push_str(&report::error(problem, global.screen())));
         let _ = match problems.len() {
             0 => writeln!(text, "{name}: no mistakes"),
             1 => writeln!(text, "{name}: 1 mistake"),
             n => writeln!(text, "{name}: {n} mistakes"),
         };
     }
-    Ok((text, code))
+    text
 }

@@ -54,6 +54,9 @@ pub(super) fn plan_step(planner: &mut Planner<'_, '_>, loaded: &LoadedStep, id: 
     Ok(planned)
 }
 
+/// The tag of steps that run whatever `--tags` asks for: stopping and starting, when only the client is wanted.
+const ALWAYS: &str = "always";
+
 /// Whether the step runs, as far as that is known: by its tags, then by `when`.
 fn decide(planner: &Planner<'_, '_>, loaded: &LoadedStep, planned: &mut PlanStep) -> Result<()> {
     let request = planner.request;
@@ -62,7 +65,8 @@ fn decide(planner: &Planner<'_, '_>, loaded: &LoadedStep, planned: &mut PlanStep
         planned.skip = Some(format!("--skip-tags {tag}"));
         return Ok(());
     }
-    if !request.tags.is_empty() && !request.tags.iter().any(|t| has(&t)) {
+    let always = planned.tags.iter().any(|t| t == ALWAYS);
+    if !request.tags.is_empty() && !always && !request.tags.iter().any(|t| has(&t)) {
         planned.skip = Some(format!("not tagged {}", request.tags.join(" or ")));
         return Ok(());
     }

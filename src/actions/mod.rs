@@ -22,6 +22,9 @@ pub mod writes;
 
 mod context;
 #[cfg(test)]
+#[cfg(unix)]
+mod small_tests;
+#[cfg(test)]
 mod testing;
 mod undo;
 

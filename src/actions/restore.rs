@@ -175,9 +175,12 @@ impl Perform for Restore {
 
     fn apply(&self, cx: &StepContext<'_>) -> Result<Applied> {
         let (folder, places) = self.wanted(cx)?;
-        self.stage(cx)?;
+        let unpacked = self.stage(cx)?;
         for place in &places {
             let target = resolved(&cx.drives.native(&place.folder)?)?;
+            if unpacked.files > 0 {
+                cx.platform.flush_volume(&target)?;
+            }
             let file = moves_file(cx, &target);
             let (moves, record) = match Moves::begun(&file)? {
                 Some(begun) => begun,

@@ -2,7 +2,7 @@
 
 use super::moves::{Stamp, make_folder, mtime_ns, rename, set_mtime, shown, sync_folder, write_safely};
 use super::sync::staging::{in_parallel, still_wanted};
-use super::volumes::{resolved, step_areas};
+use super::volumes::{OWN_FOLDER, resolved, step_areas};
 use super::{StepContext, UndoRecord, Undone};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::paths::{RelPath, WinPath};
@@ -259,7 +259,8 @@ impl SavedIndex {
     fn of(folder: &Path) -> Result<Self> {
         let Ok(meta) = std::fs::symlink_metadata(folder) else { return Ok(Self::default()) };
         let mut index = Self { existed: true, entries: BTreeMap::new(), mtime_ns: mtime_ns(&meta) };
-        for entry in walkdir::WalkDir::new(folder).min_depth(1) {
+        let own = folder.join(OWN_FOLDER);
+        for entry in walkdir::WalkDir::new(folder).min_depth(1).into_iter().filter_entry(|e| e.path() != own) {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(e) if e.io_error().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound) => continue,

@@ -5,7 +5,7 @@ pub(crate) mod archive;
 use super::moves::{make_folder, rename, shown, write_safely};
 use super::sync::counted;
 use super::sync::staging::{in_parallel, still_wanted};
-use super::volumes::resolved;
+use super::volumes::{OWN_FOLDER, resolved};
 use super::{Applied, Difference, Perform, Probe, SpaceNeed, StepContext};
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -103,6 +103,7 @@ impl Backup {
                 return Err(Error::bad_input(format!("the backup would lie inside {folder}, which it is a backup of")));
             }
             let mut skip = self.exclude.clone();
+            skip.push(OWN_FOLDER.to_owned());
             skip.extend(self.exclude_in.get(place.as_str()).into_iter().flatten().cloned());
             let listing = Listing::of(&native, &PathPatterns::new(&skip)?)?;
             let plain = folder.file_name().unwrap_or("drive");

@@ -73,7 +73,7 @@ fn read_baseline(home: &Path, component: &str) -> Result<Option<Baseline>> {
 /// # Errors
 /// When the tree cannot be read or the baseline cannot be written.
 pub fn write_baseline(cx: &StepContext<'_>, sync: &Sync) -> Result<()> {
-    let ignored = [sync.keep.as_slice(), sync.generated.as_slice(), sync.as_unit.as_slice()].concat();
+    let ignored = [sync.kept(), sync.generated.clone(), sync.as_unit.clone()].concat();
     let target = resolved(&cx.native(&sync.to)?)?;
     let tree = index(cx.home, &target, &PathPatterns::new(&ignored)?)?;
     let files = tree.entries.into_iter().map(|(path, e)| (path, BaselineFile { size: e.size, hash: e.hash })).collect();

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Copy {
+    /// The file or folder to copy.
     pub from: Place,
     /// The file's or folder's new path. Files of a folder that is there already are replaced, others in it stay.
     pub to: Place,

@@ -21,6 +21,7 @@ pub mod volumes;
 pub mod writes;
 
 mod context;
+mod external;
 #[cfg(test)]
 #[cfg(unix)]
 mod small_tests;
@@ -43,7 +44,7 @@ use serde::{Deserialize, Serialize};
 pub enum Action {
     Ask(ask::Ask),
     Backup(backup::Backup),
-    Check(check::Check),
+    Check(Box<check::Check>),
     Command(command::Command),
     Copy(copy::Copy),
     File(file::File),
@@ -87,7 +88,7 @@ impl Action {
         match self {
             Self::Ask(a) => a,
             Self::Backup(a) => a,
-            Self::Check(a) => a,
+            Self::Check(a) => &**a,
             Self::Command(a) => a,
             Self::Copy(a) => a,
             Self::File(a) => a,

@@ -1,7 +1,13 @@
 //! Options that every command knows, and those that choose instruments.
 
+use crate::error::Result;
+use crate::events;
+use crate::inventory::Selection;
+use crate::report::{Form, Screen};
 use crate::units::{Size, Span};
 use clap::{ArgAction, Args, ValueEnum};
+use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 /// Options of every command.
@@ -33,6 +39,48 @@ pub struct GlobalOptions {
     pub fresh: bool,
 }
 
+impl GlobalOptions {
+    /// Where runs, logs and caches of this controller are kept.
+    ///
+    /// # Errors
+    /// When no option names it and the system neither.
+    pub fn state_folder(&self) -> Result<PathBuf> {
+        events::state_folder(self.state.as_deref())
+    }
+
+    /// What standard output can show: nothing but text when plain lines are wanted.
+    pub fn screen(&self) -> Screen {
+        if self.output == Some(OutputForm::Plain) { Screen::PLAIN } else { Screen::of_stdout() }
+    }
+
+    /// The form in which a run is shown.
+    pub fn form(&self) -> Form {
+        match self.output {
+            Some(OutputForm::Pretty) => Form::Pretty,
+            Some(OutputForm::Plain) => Form::Plain,
+            Some(OutputForm::Json) => Form::Json,
+            None if std::io::stdout().is_terminal() => Form::Pretty,
+            None => Form::Plain,
+        }
+    }
+
+    pub fn wants_json(&self) -> bool {
+        self.output == Some(OutputForm::Json)
+    }
+}
+
+/// True when arguments that could not be understood ask for JSON.
+pub(super) fn wants_json(arguments: impl Iterator<Item = OsString>) -> bool {
+    let mut before = OsString::new();
+    for argument in arguments {
+        if argument == "--output=json" || (before == "--output" && argument == "json") {
+            return true;
+        }
+        before = argument;
+    }
+    std::env::var_os("IBEXDEPLOY_OUTPUT").is_some_and(|form| form == "json")
+}
+
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OutputForm {
@@ -62,6 +110,19 @@ pub struct TargetOptions {
     /// Read patterns from a file, one a line: the same as `@FILE`
     #[arg(long, value_name = "FILE")]
     pub from: Vec<PathBuf>,
+}
+
+impl Selection {
+    /// What the options choose.
+    pub fn from_options(options: &TargetOptions) -> Self {
+        Self {
+            all: options.all,
+            patterns: options.patterns.clone(),
+            except: options.except.clone(),
+            only: options.only.clone(),
+            from: options.from.clone(),
+        }
+    }
 }
 
 /// How a run goes.

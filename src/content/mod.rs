@@ -4,9 +4,13 @@ mod hash;
 mod hash_cache;
 mod index;
 mod manifest;
+pub mod pack;
 pub mod tree;
 
 pub use hash::ContentHash;
 pub use hash_cache::HashCache;
 pub use index::{IndexEntry, TreeDifference, TreeIndex};
 pub use manifest::{Manifest, ManifestEntry};
+pub use pack::{BlobSink, Chunk, Unpacker};
+
+pub(crate) use index::hash_all;

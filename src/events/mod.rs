@@ -1,10 +1,22 @@
 //! What happens in a run, as data: one versioned event type for journals, reporters and other programs.
 
+mod fold;
 mod kinds;
+mod log;
+#[cfg(test)]
+pub(crate) mod made_up;
 mod outcome;
+mod redact;
+mod run_folder;
 
+pub use fold::{
+    FailedStep, HandChange, InstrumentState, OpenStep, Outage, Rollback, RunEnd, RunState, Staging, Standing, StepProgress,
+    Summary, Waiting,
+};
 pub use kinds::{EventKind, LongStep, StepRef, Unit, VersionChange};
+pub use log::{Damage, EventLog, EventWriter};
 pub use outcome::Outcome;
+pub use run_folder::{RunFolder, state_folder};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

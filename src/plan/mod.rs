@@ -1,8 +1,21 @@
 //! The plan: playbook x instruments as data, hashed and saved; what is confirmed is what runs.
 
+mod arguments;
+mod defaults;
+mod instrument;
+mod make;
 mod model;
+mod render;
+mod saved;
+mod step;
+mod view;
 
+pub use defaults::{TIMEOUTS, default_run_as, default_timeout};
+pub use instrument::set_value;
+pub use make::{PlanRequest, make};
 pub use model::{
     Account, ComponentPlan, Hold, InstrumentPlan, KitSummary, LateTemplates, PLAN_FORMAT, Plan, PlanStep, Pull, Target,
     TransportSpec,
 };
+pub use saved::{check_unchanged, load, save};
+pub use view::{InstrumentView, PlanView, StepView, UndoKind, undo_kind, view};

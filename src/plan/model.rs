@@ -5,7 +5,7 @@ use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{RunId, StepRef};
 use crate::paths::WinPath;
-use crate::playbook::{Each, OnFailure, Phase, RunAs, UndoSpec};
+use crate::playbook::{Each, OnFailure, Phase, RUN_NAME, RunAs, UndoSpec};
 use crate::units::Span;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -42,7 +42,7 @@ impl Plan {
         same.run = RunId(String::new());
         same.created = Timestamp::UNIX_EPOCH;
         for target in &mut same.targets {
-            target.plan.run = RunId(String::new());
+            target.plan.forget_run();
         }
         let bytes = serde_json::to_vec(&same).map_err(|e| Error::internal("cannot write a plan").because(e))?;
         Ok(ContentHash::of(&bytes))
@@ -115,9 +115,15 @@ impl InstrumentPlan {
     /// Never in practice; the writer of the format has an error type.
     pub fn digest(&self) -> Result<ContentHash> {
         let mut same = self.clone();
-        same.run = RunId(String::new());
+        same.forget_run();
         let bytes = serde_json::to_vec(&same).map_err(|e| Error::internal("cannot write a plan").because(e))?;
         Ok(ContentHash::of(&bytes))
+    }
+
+    /// Takes the name of the run out, so that what is left depends on the sources alone.
+    fn forget_run(&mut self) {
+        self.run = RunId(String::new());
+        self.vars.remove(RUN_NAME);
     }
 
     /// The component of the kit with this name.

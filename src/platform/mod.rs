@@ -1,8 +1,30 @@
 //! What differs between Windows and a sandbox: services, processes, accounts, restarts.
 
-use crate::error::Result;
+#[cfg(target_os = "linux")]
+mod sandbox;
+
+pub mod facts;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use crate::error::{Error, Result};
 use crate::paths::WinPath;
 use std::path::Path;
+
+/// The machine the agent works on: the sandbox below `root`, or the machine itself.
+///
+/// # Errors
+/// When there is no such folder, or this build has no platform of the kind asked for.
+pub fn open(root: Option<&Path>) -> Result<Box<dyn Platform>> {
+    match root {
+        #[cfg(target_os = "linux")]
+        Some(root) => Ok(Box::new(sandbox::Sandbox::open(root)?)),
+        #[cfg(not(target_os = "linux"))]
+        Some(_) => Err(Error::usage("sandboxes need Linux").next("run the rehearsal on a Linux machine")),
+        None => Err(Error::usage("this build has no platform for a real instrument")
+            .next("give the instrument a `root:` folder, so that it is a sandbox")),
+    }
+}
 
 /// The machine, as actions see it. File access goes through `std` and [`crate::paths::Drives`].
 pub trait Platform: Send + Sync {
@@ -19,6 +41,11 @@ pub trait Platform: Send + Sync {
     fn boot_id(&self) -> Result<String>;
 
     /// Asks for a restart; the worker may end at any moment after this.
+    ///
+    /// Windows ends the worker, and what starts at boot starts it again. A sandbox ends the instrument's programs,
+    /// writes the new boot id and returns, and nobody ends the worker: so that the same recovery is exercised, the
+    /// worker compares [`Platform::boot_id`] with the one it began with after each step `reboot`, and executes itself
+    /// anew (or simply ends, and is started by the next `attach`) when they differ.
     ///
     /// # Errors
     /// When it is refused.
@@ -42,7 +69,15 @@ pub trait Platform: Send + Sync {
     /// When there is no such service or it refuses.
     fn control_service(&self, name: &str, control: ServiceControl) -> Result<()>;
 
-    /// All running programs that can be seen.
+    /// The process of a running service, when there is one that can be ended.
+    ///
+    /// # Errors
+    /// When the service manager does not answer.
+    fn service_process(&self, _name: &str) -> Result<Option<u32>> {
+        Ok(None)
+    }
+
+    /// All running programs that can be seen, without the agent's own.
     ///
     /// # Errors
     /// When the system does not tell.
@@ -130,10 +165,45 @@ pub enum ServiceControl {
 pub struct ProcessInfo {
     pub pid: u32,
     pub parent: u32,
-    /// File name of the executable.
+    /// File name of the executable, or of the script that stands for one in a sandbox.
     pub name: String,
     /// Its executable, script arguments and working folder, as native paths, as far as the system tells.
     pub executable: Option<std::path::PathBuf>,
     pub scripts: Vec<std::path::PathBuf>,
     pub folder: Option<std::path::PathBuf>,
+}
+
+impl ServiceStatus {
+    /// The word for messages and results.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Starting => "starting",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// Command interpreters; one that only stands in a folder is a person at work.
+const SHELLS: [&str; 10] = ["sh", "bash", "dash", "zsh", "ksh", "fish", "cmd.exe", "powershell.exe", "pwsh.exe", "explorer.exe"];
+
+impl ProcessInfo {
+    /// True for a shell that runs no script: somebody's prompt.
+    pub fn is_shell_standing(&self) -> bool {
+        let shell = SHELLS.iter().any(|s| self.name.eq_ignore_ascii_case(s));
+        shell && self.scripts.is_empty()
+    }
+
+    /// True when the executable or a script lies in the folder (a resolved path), or the program works there.
+    /// A shell that only stands there does not run there.
+    pub fn runs_below(&self, folder: &Path) -> bool {
+        let code = self.executable.iter().chain(&self.scripts).any(|p| p.starts_with(folder));
+        code || (!self.is_shell_standing() && self.stands_below(folder))
+    }
+
+    /// True when the working folder is the folder (a resolved path) or lies in it.
+    pub fn stands_below(&self, folder: &Path) -> bool {
+        self.folder.as_deref().is_some_and(|f| f.starts_with(folder))
+    }
 }

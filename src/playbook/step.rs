@@ -75,7 +75,7 @@ impl Playbook {
 }
 
 /// One step: exactly one action (or `include`), and how to run it.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
     /// What the reports call it; made from the action when left out.
@@ -154,7 +154,7 @@ impl Step {
         let all = [
             self.ask.clone().map(Action::Ask),
             self.backup.clone().map(Action::Backup),
-            self.check.clone().map(Action::Check),
+            self.check.clone().map(|check| Action::Check(Box::new(check))),
             self.command.clone().map(Action::Command),
             self.copy.clone().map(Action::Copy),
             self.file.clone().map(Action::File),

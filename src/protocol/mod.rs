@@ -1,5 +1,6 @@
 //! What the two ends say to each other: length-delimited MessagePack frames.
 
+pub mod frames;
 mod messages;
 
 pub use messages::{

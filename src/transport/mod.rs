@@ -1,5 +1,9 @@
 //! Ways to open a byte stream to an agent on an instrument.
 
+mod local;
+
+pub use local::Local;
+
 use crate::error::Result;
 use crate::plan::Target;
 use std::future::Future;

@@ -18,6 +18,7 @@ use text::Text;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct File {
+    /// The file.
     pub path: Place,
     /// The whole content, a template. One of `content`, `template`, or any of `lines`, `absent_lines`, `ini`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

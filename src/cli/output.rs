@@ -1,0 +1,34 @@
+//! Where commands write: documents to standard output, errors to standard error.
+
+use super::{GlobalOptions, OutputForm};
+use crate::error::{Error, IoContext, Result};
+use crate::report::{self, Screen};
+use serde::Serialize;
+use std::io::{self, Write};
+
+/// Writes the answer to a query: one JSON document under `--output json`, else what `text` makes of it.
+///
+/// # Errors
+/// When standard output cannot be written. A reader that went away (`| head`) is no error.
+pub fn document<T: Serialize>(global: &GlobalOptions, value: &T, text: impl FnOnce() -> String) -> Result<()> {
+    let text = if global.output == Some(OutputForm::Json) {
+        serde_json::to_string_pretty(value).map_err(|e| Error::internal("cannot write the answer as JSON").because(e))? + "\n"
+    } else {
+        text()
+    };
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.cannot(|| "write to standard output"),
+    }
+}
+
+/// Writes an error that ends the command.
+pub(super) fn error(form: Option<OutputForm>, error: &Error) {
+    let text = match form {
+        Some(OutputForm::Json) => report::error_json(error),
+        Some(OutputForm::Plain) => report::error(error, Screen::PLAIN),
+        Some(OutputForm::Pretty) | None => report::error(error, Screen::of_stderr()),
+    };
+    // Nothing is left to do when even standard error is closed.
+    let _ = io::stderr().write_all(text.as_bytes());
+}

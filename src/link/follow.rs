@@ -1,0 +1,521 @@
+//! Following one run on one instrument from its beginning to its end, over any number of links.
+
+use super::{ContentSource, Incoming, Link, RateLimit, Voice, read_event};
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::{EVENT_VERSION, Event, EventKind, Outcome, RunId};
+use crate::plan::{self, InstrumentPlan, Target};
+use crate::protocol::{ControllerHello, Query, QueryReply, RollbackOptions};
+use crate::transport::Transport;
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use jiff::Timestamp;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// How often an instrument in hold is asked whether it is idle.
+const IDLE_POLL: Duration = Duration::from_secs(20);
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Opening a stream and the hello.
+    pub connect: Duration,
+    /// Attempts to reach an instrument at first.
+    pub attempts: u32,
+    /// Until the agent takes or refuses what it was asked.
+    pub answer: Duration,
+    /// How long a lost link is tried again once the instrument works on the run.
+    pub reconnect: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(30),
+            attempts: 3,
+            answer: Duration::from_secs(60),
+            reconnect: Duration::from_secs(600),
+        }
+    }
+}
+
+/// What all links of a run share.
+#[derive(Clone)]
+pub struct Access {
+    pub transport: Arc<dyn Transport>,
+    pub hello: ControllerHello,
+    pub content: Arc<dyn ContentSource>,
+    pub rate: Option<Arc<RateLimit>>,
+    pub patience: Patience,
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access").field("hello", &self.hello).field("patience", &self.patience).finish_non_exhaustive()
+    }
+}
+
+impl Access {
+    /// Opens a link within the deadline for connecting.
+    ///
+    /// # Errors
+    /// When it cannot be opened in time; named after the instrument.
+    pub async fn open(&self, target: &Target) -> Result<Link> {
+        let opening = Link::open(&*self.transport, target, self.hello.clone(), Arc::clone(&self.content), self.rate.clone());
+        timeout(self.patience.connect, opening)
+            .await
+            .unwrap_or_else(|_| {
+                Err(Error::new(ErrorKind::Unreachable, format!("no link within {:?}", self.patience.connect))
+                    .next("see whether the instrument is on, and whether anything between it and this machine is in the way"))
+            })
+            .map_err(|e| e.on_host(&target.plan.instrument))
+    }
+}
+
+/// How following begins.
+#[derive(Debug, Clone)]
+pub enum Start {
+    /// The target's plan is handed over.
+    Submit { secrets: Vec<(String, String)>, answer_yes: bool },
+    /// The run is there already; empty: the newest.
+    Follow { run: String },
+    /// A finished run is undone, which is a run of its own named in the options.
+    Rollback { run: String, options: RollbackOptions },
+}
+
+/// What the engine wants of a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// `apply` may begin.
+    pub release: bool,
+    pub stop: Stop,
+}
+
+/// How far a run is stopped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    #[default]
+    No,
+    /// What has not begun does not begin, and what is in hold ends there; everything else goes on.
+    NotBegun,
+    /// The open step is finished, then it is undone.
+    AfterStep,
+    /// It is undone at once.
+    Now,
+}
+
+/// What the follower reports on the way.
+#[derive(Debug)]
+pub enum Signal {
+    /// Of the instrument's journal, or of the link (with the number 0).
+    Event(Box<Event>),
+    /// In hold and ready: [`Orders::release`] would start `apply`.
+    Ready,
+}
+
+/// How following ended.
+#[derive(Debug)]
+pub enum End {
+    /// The instrument said so itself.
+    Finished(Outcome),
+    /// The agent did not take the run.
+    Refused(Error),
+    /// The instrument could not be reached, or not again.
+    Unreachable(Error),
+    /// Something that trying again does not help.
+    Failed(Error),
+    /// Stopped before it began.
+    NotBegun,
+}
+
+/// Follows a run. `idle`: a plan whose steps must all hold before [`Signal::Ready`] is given.
+///
+/// # Errors
+/// Only those that `handler` returns; everything else is an [`End`].
+pub async fn follow(
+    access: &Access,
+    target: &Target,
+    start: Start,
+    idle: Option<InstrumentPlan>,
+    orders: watch::Receiver<Orders>,
+    handler: &mut (dyn FnMut(Signal) -> Result<()> + Send),
+) -> Result<End> {
+    let run = match &start {
+        Start::Submit { .. } => target.plan.run.clone(),
+        Start::Follow { run } => RunId(run.clone()),
+        Start::Rollback { options, .. } => RunId(options.as_run.clone()),
+    };
+    let follower = Follower {
+        access,
+        target,
+        start,
+        idle,
+        orders,
+        handler,
+        run,
+        last: 0,
+        sent_before: 0,
+        asked: false,
+        taken: false,
+        hold: Hold::NotYet,
+        next_poll: None,
+    };
+    follower.run().await
+}
+
+/// Where the run stands with its hold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    NotYet,
+    /// In hold; with `idle`, not known to be idle.
+    Waiting,
+    Ready,
+    Over,
+}
+
+/// What was said over the link that is open now.
+#[derive(Default)]
+struct Said {
+    release: bool,
+    stop: Option<bool>,
+}
+
+struct Follower<'a> {
+    access: &'a Access,
+    target: &'a Target,
+    start: Start,
+    idle: Option<InstrumentPlan>,
+    orders: watch::Receiver<Orders>,
+    handler: &'a mut (dyn FnMut(Signal) -> Result<()> + Send),
+    run: RunId,
+    /// The number of the last event that was handled.
+    last: u64,
+    /// Bytes sent over links that are gone.
+    sent_before: u64,
+    /// The request to begin went out: the agent may work on it, whether it could say so or not.
+    asked: bool,
+    /// The agent took it.
+    taken: bool,
+    hold: Hold,
+    next_poll: Option<Instant>,
+}
+
+/// Either the end, or the loss of a link.
+enum Session {
+    End(End),
+    Lost(Error),
+}
+
+impl Follower<'_> {
+    async fn run(mut self) -> Result<End> {
+        let mut attempt = 0;
+        let mut pauses = self.pauses();
+        let mut lost_at: Option<Instant> = None;
+        let mut patient = false;
+        loop {
+            if self.may_not_begin() {
+                return Ok(End::NotBegun);
+            }
+            attempt += 1;
+            self.tell(EventKind::Connecting { attempt })?;
+            let mut heard = false;
+            let error = match self.session(&mut heard).await? {
+                Session::End(end) => return Ok(end),
+                Session::Lost(error) => error,
+            };
+            if heard {
+                (attempt, pauses, lost_at) = (0, self.pauses(), None);
+            }
+            if self.asked && !patient {
+                (patient, pauses) = (true, self.pauses());
+            }
+            let since = *lost_at.get_or_insert_with(Instant::now);
+            let pause = pauses.next().filter(|pause| !self.asked || since.elapsed() + *pause < self.access.patience.reconnect);
+            let pause = match pause {
+                Some(pause) if error.is_temporary() => pause,
+                _ => return Ok(self.give_up(error)),
+            };
+            let retry_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+            self.tell(EventKind::LinkLost { why: error.to_string(), retry_ms })?;
+            self.pause(pause).await;
+        }
+    }
+
+    /// The pauses between attempts: few as long as nothing was asked of the instrument, else as many as it takes.
+    fn pauses(&self) -> ExponentialBackoff {
+        let growing = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_secs(1))
+            .with_max_delay(Duration::from_secs(30))
+            .with_jitter();
+        if self.asked {
+            growing.without_max_times().build()
+        } else {
+            growing.with_max_times(self.access.patience.attempts.saturating_sub(1) as usize).build()
+        }
+    }
+
+    fn may_not_begin(&self) -> bool {
+        !self.asked && self.orders.borrow().stop > Stop::No
+    }
+
+    /// Waits, unless the run is stopped before it begins.
+    async fn pause(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        loop {
+            if self.may_not_begin() {
+                return;
+            }
+            tokio::select! {
+                () = sleep_until(end) => return,
+                changed = self.orders.changed() => if changed.is_err() {
+                    return sleep_until(end).await;
+                },
+            }
+        }
+    }
+
+    fn give_up(&self, error: Error) -> End {
+        if !error.is_temporary() {
+            return End::Failed(error.on_host(&self.target.plan.instrument));
+        }
+        let error = error.on_host(&self.target.plan.instrument);
+        if !self.asked {
+            return End::Unreachable(error);
+        }
+        let lost = format!("the link was lost and did not come back within {:?}", self.access.patience.reconnect);
+        End::Unreachable(
+            error
+                .context(lost)
+                .next(format!("the instrument goes on by itself; `ibexdeploy runs resume {}` follows it again", self.run)),
+        )
+    }
+
+    /// One link from opening to loss. `heard` is set once the agent said anything about the run.
+    async fn session(&mut self, heard: &mut bool) -> Result<Session> {
+        let mut link = match self.open().await {
+            Ok(Some(link)) => link,
+            Ok(None) => return Ok(Session::End(End::NotBegun)),
+            Err(error) => return Ok(Session::Lost(error)),
+        };
+        let hello = link.hello();
+        let (agent, platform, host) = (hello.build.clone(), hello.platform.clone(), hello.host.clone());
+        self.tell(EventKind::Connected { agent, platform, host })?;
+        if self.hold == Hold::Waiting {
+            self.next_poll = Some(Instant::now());
+        }
+        if let Err(error) = self.begin(&link.voice()).await {
+            return Ok(Session::Lost(error));
+        }
+        let end = self.listen(&mut link, heard).await;
+        if matches!(end, Ok(Session::End(_))) {
+            link.goodbye().await;
+        }
+        end
+    }
+
+    async fn open(&mut self) -> Result<Option<Link>> {
+        let (access, target) = (self.access, self.target);
+        let opening = access.open(target);
+        tokio::pin!(opening);
+        loop {
+            if self.may_not_begin() {
+                return Ok(None);
+            }
+            tokio::select! {
+                link = &mut opening => return link.map(Some),
+                changed = self.orders.changed() => if changed.is_err() {
+                    return opening.await.map(Some);
+                },
+            }
+        }
+    }
+
+    /// Asks for the run, or for it to go on. Submitting again is how a restarted worker gets the secrets.
+    async fn begin(&mut self, link: &Voice) -> Result<()> {
+        let instrument = &self.target.plan;
+        match &self.start {
+            Start::Submit { secrets, answer_yes } if !self.taken || !secrets.is_empty() => {
+                self.asked = true;
+                link.submit(instrument.clone(), secrets.clone(), *answer_yes).await
+            }
+            Start::Rollback { run, options } if !self.taken => {
+                self.asked = true;
+                link.rollback(run, options.clone()).await
+            }
+            _ => {
+                self.asked = true;
+                link.events_since(self.run.as_str(), self.last + 1).await
+            }
+        }
+    }
+
+    async fn listen(&mut self, link: &mut Link, heard: &mut bool) -> Result<Session> {
+        let mut said = Said::default();
+        let voice = link.voice();
+        let answer_by = Instant::now() + self.access.patience.answer;
+        let mut following = true;
+        loop {
+            if self.taken
+                && let Err(error) = self.say_orders(&voice, &mut said).await
+            {
+                return Ok(Session::Lost(error));
+            }
+            let poll_at = self.next_poll.unwrap_or(answer_by);
+            let incoming = tokio::select! {
+                incoming = link.next() => incoming,
+                changed = self.orders.changed(), if following => {
+                    following = changed.is_ok();
+                    continue;
+                }
+                () = sleep_until(poll_at), if self.next_poll.is_some() => match self.poll_idle(&voice).await {
+                    Ok(()) => continue,
+                    Err(error) => Err(error),
+                },
+                () = sleep_until(answer_by), if !*heard => {
+                    let late = format!("the agent did not answer within {:?}", self.access.patience.answer);
+                    Err(Error::new(ErrorKind::Unreachable, late))
+                }
+            };
+            let incoming = match incoming {
+                Ok(incoming) => incoming,
+                Err(error) => {
+                    self.sent_before += link.sent();
+                    return Ok(Session::Lost(error));
+                }
+            };
+            *heard |= !matches!(incoming, Incoming::Sent(_));
+            if let Some(session) = self.take(&voice, incoming).await? {
+                return Ok(session);
+            }
+        }
+    }
+
+    async fn take(&mut self, link: &Voice, incoming: Incoming) -> Result<Option<Session>> {
+        match incoming {
+            Incoming::Event(json) => match read_event(&json) {
+                Ok(event) => return self.handle(event),
+                Err(error) => return Ok(Some(Session::Lost(error))),
+            },
+            Incoming::Sent(bytes) => self.tell(EventKind::Sent { bytes: self.sent_before + bytes })?,
+            Incoming::Done => {
+                let first = !std::mem::replace(&mut self.taken, true);
+                if first
+                    && matches!(self.start, Start::Rollback { .. })
+                    && let Err(error) = link.events_since(self.run.as_str(), self.last + 1).await
+                {
+                    return Ok(Some(Session::Lost(error)));
+                }
+            }
+            Incoming::Refused(error) if !self.taken => {
+                return Ok(Some(Session::End(End::Refused(error.on_host(&self.target.plan.instrument)))));
+            }
+            // A cancel or release that came too late, for example.
+            Incoming::Refused(error) => self.tell(EventKind::Note { text: error.to_string() })?,
+            Incoming::UpToDate { active: true } => self.taken = true,
+            Incoming::UpToDate { active: false } => return Ok(Some(Session::End(End::Failed(self.no_end())))),
+            Incoming::Reply(reply) => self.judge_idle(&reply)?,
+        }
+        Ok(None)
+    }
+
+    fn no_end(&self) -> Error {
+        Error::new(
+            ErrorKind::Integrity,
+            format!("the instrument works on {} no more, and its journal has no end of it", self.run),
+        )
+        .on_host(&self.target.plan.instrument)
+        .next(format!("`ibexdeploy status {}` shows in which state it is", self.target.plan.instrument))
+    }
+
+    /// Passes an event on, unless an earlier link brought it.
+    fn handle(&mut self, mut event: Event) -> Result<Option<Session>> {
+        self.taken = true;
+        if event.n > 0 {
+            if event.n <= self.last {
+                return Ok(None);
+            }
+            self.last = event.n;
+        }
+        self.run = event.run.clone();
+        event.instrument = Some(self.target.plan.instrument.clone());
+        let (held, released) = (matches!(event.kind, EventKind::Held { .. }), matches!(event.kind, EventKind::Released));
+        let finished = match &event.kind {
+            EventKind::InstrumentFinished { outcome, .. } => Some(*outcome),
+            _ => None,
+        };
+        (self.handler)(Signal::Event(Box::new(event)))?;
+        if held && self.idle.is_some() {
+            (self.hold, self.next_poll) = (Hold::Waiting, Some(Instant::now()));
+        } else if held {
+            self.ready()?;
+        } else if released {
+            (self.hold, self.next_poll) = (Hold::Over, None);
+        }
+        Ok(finished.map(|outcome| Session::End(End::Finished(outcome))))
+    }
+
+    fn ready(&mut self) -> Result<()> {
+        (self.hold, self.next_poll) = (Hold::Ready, None);
+        (self.handler)(Signal::Ready)
+    }
+
+    /// Asks whether the steps that must hold before `apply` do.
+    async fn poll_idle(&mut self, link: &Voice) -> Result<()> {
+        self.next_poll = Some(Instant::now() + IDLE_POLL);
+        match &self.idle {
+            Some(plan) => link.ask(Query::DryRun { plan: Box::new(plan.clone()) }).await,
+            None => Ok(()),
+        }
+    }
+
+    fn judge_idle(&mut self, reply: &QueryReply) -> Result<()> {
+        match reply {
+            QueryReply::DryRun { steps, .. } if self.hold == Hold::Waiting && steps.iter().all(|s| s.error.is_none()) => {
+                self.ready()
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Says what the engine wants, once over each link.
+    async fn say_orders(&mut self, link: &Voice, said: &mut Said) -> Result<()> {
+        let orders = *self.orders.borrow_and_update();
+        let in_hold = matches!(self.hold, Hold::Waiting | Hold::Ready);
+        let now = match orders.stop {
+            Stop::Now => Some(true),
+            Stop::AfterStep => Some(in_hold),
+            // What stages only to be held is not worth finishing either.
+            Stop::NotBegun => (self.hold != Hold::Over && self.waits_for_release(in_hold) && !orders.release).then_some(true),
+            Stop::No => None,
+        };
+        if let Some(now) = now {
+            if said.stop.is_none_or(|before| now && !before) {
+                said.stop = Some(now);
+                link.cancel(self.run.as_str(), now).await?;
+            }
+        } else if orders.release && in_hold && !said.release {
+            said.release = true;
+            link.release(&self.run).await?;
+        }
+        Ok(())
+    }
+
+    fn waits_for_release(&self, in_hold: bool) -> bool {
+        in_hold || matches!(self.target.plan.hold, plan::Hold::UntilReleased { .. })
+    }
+
+    /// Reports something that the controller itself sees.
+    fn tell(&mut self, kind: EventKind) -> Result<()> {
+        let event = Event {
+            v: EVENT_VERSION,
+            run: self.run.clone(),
+            instrument: Some(self.target.plan.instrument.clone()),
+            n: 0,
+            at: Timestamp::now(),
+            kind,
+        };
+        (self.handler)(Signal::Event(Box::new(event)))
+    }
+}

@@ -1,0 +1,78 @@
+//! What the arguments of actions refer to: places, secrets.
+
+use crate::actions::Action;
+use crate::actions::check::Check;
+use crate::actions::command::{Command, EnvValue};
+use crate::paths::Place;
+
+/// The places an action names, each with its pointer in the serialised action.
+pub(super) fn places(action: &Action) -> Vec<(String, &Place)> {
+    let mut found: Vec<(String, Option<&Place>)> = Vec::new();
+    match action {
+        Action::Backup(a) => {
+            found.extend(list("/backup/of", &a.of));
+            found.push(("/backup/to".to_owned(), a.to.as_ref()));
+        }
+        Action::Check(a) => found.extend(check_places(a)),
+        Action::Command(a) => found.extend(command_places(a)),
+        Action::Copy(a) => {
+            found.push(("/copy/from".to_owned(), Some(&a.from)));
+            found.push(("/copy/to".to_owned(), Some(&a.to)));
+        }
+        Action::File(a) => found.push(("/file/path".to_owned(), Some(&a.path))),
+        Action::Link(a) => {
+            found.push(("/link/at".to_owned(), Some(&a.at)));
+            found.push(("/link/to".to_owned(), Some(&a.to)));
+        }
+        Action::Process(a) => found.extend(list("/process/under", &a.under)),
+        Action::Remove(a) => found.extend(list("/remove/paths", &a.paths)),
+        Action::Restore(a) => {
+            found.push(("/restore/from".to_owned(), a.from.as_ref()));
+            found.extend(list("/restore/of", &a.of));
+        }
+        Action::Snapshot(a) => found.extend(list("/snapshot/files", &a.files)),
+        Action::Sync(a) => found.push(("/sync/to".to_owned(), Some(&a.to))),
+        Action::Ask(_) | Action::Notify(_) | Action::Reboot(_) | Action::Remind(_) | Action::Service(_) => {}
+    }
+    found.into_iter().filter_map(|(pointer, place)| place.map(|p| (pointer, p))).collect()
+}
+
+fn list<'a>(pointer: &str, places: &'a [Place]) -> Vec<(String, Option<&'a Place>)> {
+    places.iter().enumerate().map(|(n, place)| (format!("{pointer}/{n}"), Some(place))).collect()
+}
+
+fn check_places(check: &Check) -> Vec<(String, Option<&Place>)> {
+    let mut found = vec![
+        ("/check/disk/place".to_owned(), check.disk.as_ref().map(|d| &d.place)),
+        ("/check/version/at".to_owned(), check.version.as_ref().map(|v| &v.at)),
+        ("/check/file/path".to_owned(), check.file.as_ref().map(|f| &f.path)),
+        ("/check/output/at".to_owned(), check.output.as_ref().and_then(|o| o.at.as_ref())),
+        ("/check/git/at".to_owned(), check.git.as_ref().map(|g| &g.at)),
+    ];
+    if let Some(process) = &check.process {
+        found.extend(list("/check/process/under", &process.under));
+    }
+    found
+}
+
+fn command_places(command: &Command) -> Vec<(String, Option<&Place>)> {
+    // A program without a folder in its name is found by PATH.
+    let program = command.program.as_ref().filter(|p| p.as_str().contains(['\\', '/']));
+    vec![
+        ("/command/at".to_owned(), command.at.as_ref()),
+        ("/command/program".to_owned(), program),
+        ("/command/log".to_owned(), command.log.as_ref()),
+        ("/command/creates".to_owned(), command.creates.as_ref()),
+    ]
+}
+
+/// The secrets an action uses, each with its pointer in the serialised action.
+pub(super) fn secrets(action: &Action) -> Vec<(String, &str)> {
+    let Action::Command(command) = action else { return Vec::new() };
+    let env = command.env.iter().filter_map(|(name, value)| match value {
+        EnvValue::Secret(secret) => Some((format!("/command/env/{}/secret", crate::yaml::pointer_part(name)), secret.as_str())),
+        EnvValue::Value(_) => None,
+    });
+    let stdin = command.stdin_secret.as_deref().map(|secret| ("/command/stdin_secret".to_owned(), secret));
+    env.chain(stdin).collect()
+}

@@ -1,0 +1,224 @@
+//! The plan of one instrument.
+
+use super::make::{PlanRequest, ReadFiles};
+use super::model::{ComponentPlan, InstrumentPlan, PLAN_FORMAT, PlanStep, Pull};
+use super::step::plan_step;
+use crate::actions::Action;
+use crate::error::{Error, Result};
+use crate::inventory::{Instrument, KitTransfer};
+use crate::kit::Kit;
+use crate::nearest::nearest;
+use crate::paths::WinPath;
+use crate::playbook::{GIVEN_NAMES, LATE_NAMES, LoadedStep, RUN_NAME};
+use crate::template::{self, Context};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the steps of one instrument are planned with, and what they have been found to need so far.
+pub(super) struct Planner<'a, 'r> {
+    pub(super) request: &'a PlanRequest<'a>,
+    pub(super) instrument: &'a Instrument,
+    pub(super) context: Context,
+    pub(super) read: &'r mut ReadFiles,
+    /// Names only the instrument will have, as far as the steps have come.
+    pub(super) late: BTreeSet<String>,
+    pub(super) secrets: BTreeSet<String>,
+    components: BTreeMap<String, ComponentPlan>,
+    /// The targets of `sync` steps so far: where, and which component.
+    targets: Vec<(WinPath, String)>,
+}
+
+pub(super) fn plan_instrument<'a>(
+    request: &'a PlanRequest<'a>,
+    instrument: &'a Instrument,
+    read: &mut ReadFiles,
+) -> Result<InstrumentPlan> {
+    let context = context(request, instrument)?;
+    let mut planner = Planner {
+        request,
+        instrument,
+        context,
+        read,
+        late: BTreeSet::from(["facts".to_owned(), RUN_NAME.to_owned()]),
+        secrets: BTreeSet::new(),
+        components: BTreeMap::new(),
+        targets: Vec::new(),
+    };
+    let mut steps: Vec<PlanStep> = Vec::with_capacity(request.playbook.steps.len());
+    let mut numbers = BTreeMap::new();
+    for loaded in &request.playbook.steps {
+        let number = numbers.entry(loaded.phase).or_insert(0_u32);
+        *number += 1;
+        let id = format!("{}.{number:02}.{}", loaded.phase, loaded.action.name());
+        steps.push(plan_step(&mut planner, loaded, id)?);
+    }
+    Ok(InstrumentPlan {
+        format: PLAN_FORMAT,
+        run: request.run.clone(),
+        instrument: instrument.name.clone(),
+        host: instrument.host.clone(),
+        playbook: request.playbook.name.clone(),
+        operator: request.operator.clone(),
+        kit: request.kit.map(|k| k.version.clone()),
+        rehearsal: request.rehearsal,
+        places: instrument.places.clone(),
+        accounts: instrument.accounts.clone(),
+        vars: planner.context,
+        components: planner.components,
+        pull: match &instrument.kits {
+            KitTransfer::Push => None,
+            KitTransfer::Pull { from } => Some(Pull { from: from.clone() }),
+        },
+        secrets: planner.secrets.into_iter().collect(),
+        hold: request.hold.clone(),
+        steps,
+    })
+}
+
+/// The names that templates can use when the plan is made, with their values on this instrument.
+fn context(request: &PlanRequest<'_>, instrument: &Instrument) -> Result<Context> {
+    let mut context = given(request, instrument);
+    let reserved = |name: &&String| GIVEN_NAMES.contains(&name.as_str()) || LATE_NAMES.contains(&name.as_str());
+    // An instrument whose PVs are named otherwise than its host may say so.
+    if let Some(name) = instrument.vars.keys().filter(|n| *n != "inst").chain(request.set.keys()).find(reserved) {
+        return Err(Error::bad_input(format!("the variable `{name}` has the name of something that is always there"))
+            .next("give the variable another name in the inventory or with --set"));
+    }
+    let mut own = instrument.vars.clone();
+    own.extend(request.set.clone());
+    context.extend(own.clone());
+    let playbook = request.playbook;
+    let without_run: Context =
+        context.iter().filter(|(name, _)| *name != RUN_NAME).map(|(n, v)| (n.clone(), v.clone())).collect();
+    for (name, value) in playbook.vars.iter().filter(|(name, _)| !own.contains_key(*name)) {
+        let file = &playbook.files[0];
+        let locate = |pointer: &str, text: &str, offset| file.position_in(pointer, text, offset);
+        let renderer = super::render::Renderer { context: &without_run, late: &BTreeSet::new(), locate: &locate };
+        let pointer = format!("/vars/{}", crate::yaml::pointer_part(name));
+        context.insert(name.clone(), renderer.value(value, &pointer, &mut Vec::new())?);
+    }
+    Ok(context)
+}
+
+fn given(request: &PlanRequest<'_>, instrument: &Instrument) -> Context {
+    let places: BTreeMap<&String, &str> = instrument.places.iter().map(|(name, path)| (name, path.as_str())).collect();
+    let mut given = BTreeMap::from([
+        ("name".to_owned(), json!(instrument.name)),
+        ("inst".to_owned(), json!(instrument.inst())),
+        ("host".to_owned(), json!(instrument.host)),
+        ("groups".to_owned(), json!(instrument.groups)),
+        ("places".to_owned(), json!(places)),
+        ("rehearsal".to_owned(), json!(request.rehearsal)),
+        (RUN_NAME.to_owned(), json!(request.run)),
+    ]);
+    if let Some(Kit { version, components, .. }) = request.kit {
+        let names: Vec<&String> = components.keys().collect();
+        let versions: BTreeMap<&String, &String> = components.iter().map(|(n, c)| (n, &c.manifest.version)).collect();
+        given.insert("kit".to_owned(), json!({"version": version, "components": names, "versions": versions}));
+    }
+    given
+}
+
+impl Planner<'_, '_> {
+    /// Looks at what a step that will run refers to; `kept` are the pointers of strings that are still templates.
+    pub(super) fn refer(&mut self, loaded: &LoadedStep, action: &Action, kept: &[String]) -> Result<()> {
+        let at = |error: Error, pointer: &str| error.at(self.request.playbook.position(loaded, pointer));
+        for (pointer, place) in super::arguments::places(action) {
+            if !kept.contains(&pointer) {
+                place.resolve(&self.instrument.places).map_err(|e| at(e, &pointer))?;
+            }
+        }
+        for (pointer, secret) in super::arguments::secrets(action) {
+            if !self.instrument.secrets.contains_key(secret) {
+                let known: Vec<&str> = self.instrument.secrets.keys().map(String::as_str).collect();
+                let next = nearest(secret, known.iter().copied()).map_or_else(
+                    || "say under `secrets:` in the inventory where it comes from".to_owned(),
+                    |near| format!("did you mean `{near}`?"),
+                );
+                return Err(at(Error::bad_input(format!("there is no secret `{secret}`")).next(next), &pointer));
+            }
+            self.secrets.insert(secret.to_owned());
+        }
+        match action {
+            Action::Sync(sync) if kept.is_empty() => self.sync(loaded, sync),
+            Action::Sync(_) => {
+                let next = "components and targets of `sync` must be known when the plan is made";
+                Err(at(Error::bad_input("`sync` cannot use names that only the instrument knows").next(next), &kept[0]))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn sync(&mut self, loaded: &LoadedStep, sync: &crate::actions::sync::Sync) -> Result<()> {
+        let at = |error: Error, pointer: &str| error.at(self.request.playbook.position(loaded, pointer));
+        let Some(kit) = self.request.kit else {
+            let next = "name the folder of releases with --kits DIR, and a release with --kit VERSION if it is not the newest";
+            return Err(at(Error::bad_input("`sync` needs a kit, and the run has none").next(next), "/sync/component"));
+        };
+        let Some(component) = kit.components.get(&sync.component) else {
+            let known: Vec<&str> = kit.components.keys().map(String::as_str).collect();
+            let next = nearest(&sync.component, known.iter().copied())
+                .map_or_else(|| format!("its components are: {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
+            let message = format!("the kit {} has no component `{}`", kit.version, sync.component);
+            return Err(at(Error::bad_input(message).next(next), "/sync/component"));
+        };
+        if let Some(from) = &sync.from {
+            let inside = format!("{}/", from.replace('\\', "/").trim_end_matches('/'));
+            if !component.manifest.files.iter().any(|f| f.path.as_str().starts_with(&inside)) {
+                let message = format!("the component `{}` of {} has no folder `{from}`", sync.component, component.release);
+                let next = "a folder inside the component, in the same case, or no `from` for all of it";
+                return Err(at(Error::bad_input(message).next(next), "/sync/from"));
+            }
+        }
+        let target = sync.to.resolve(&self.instrument.places)?;
+        if let Some((other, whose)) = self.targets.iter().find(|(o, _)| o.is_within(&target) || target.is_within(o)) {
+            let message = format!("the target {target} overlaps with {other}, the target of `{whose}`");
+            let next = "give each `sync` a folder of its own; neither may lie inside the other";
+            return Err(at(Error::bad_input(message).next(next), "/sync/to"));
+        }
+        self.targets.push((target, sync.component.clone()));
+        self.components.insert(
+            sync.component.clone(),
+            ComponentPlan {
+                version: component.manifest.version.clone(),
+                release: component.release.clone(),
+                manifest: component.manifest_hash,
+                files: component.manifest.files.len() as u64,
+                bytes: component.bytes,
+            },
+        );
+        Ok(())
+    }
+}
+
+/// Names in `--set` that nothing in the playbook or the inventory knows.
+///
+/// # Errors
+/// The first of them, with the nearest that is known.
+pub(super) fn check_set(request: &PlanRequest<'_>) -> Result<()> {
+    let mut known: BTreeSet<String> = request.playbook.vars.keys().cloned().collect();
+    known.extend(request.instruments.iter().flat_map(|i| i.vars.keys().cloned()));
+    for loaded in &request.playbook.steps {
+        for (pointer, value) in crate::playbook::step_values(&loaded.step, &loaded.action) {
+            crate::playbook::each_string(&value, &pointer, &mut |_, text| {
+                known.extend(template::names(text).unwrap_or_default())
+            });
+        }
+        known.extend(loaded.step.when.iter().flat_map(|w| template::expression_names(w).unwrap_or_default()));
+    }
+    match request.set.keys().find(|name| !known.contains(*name)) {
+        None => Ok(()),
+        Some(name) => {
+            let next = match nearest(name, known.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "`ibexdeploy playbook show` lists the variables of a playbook".to_owned(),
+            };
+            Err(Error::usage(format!("`--set {name}=...`: nothing uses a variable `{name}`")).next(next))
+        }
+    }
+}
+
+/// The value of a variable, as `--set` gives it: JSON when it is JSON, text otherwise.
+pub fn set_value(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+}

@@ -1,0 +1,157 @@
+//! What a sandbox only simulates: services, sessions, memory, the boot id. Kept in `sandbox.json`.
+
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The simulated part of a machine. A test or a person may edit the file; it is read fresh each time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct State {
+    /// Made once, and anew by every restart.
+    pub(super) boot_id: String,
+    pub(super) services: BTreeMap<String, SimulatedService>,
+    /// Users with a session.
+    pub(super) logged_on: Vec<String>,
+    /// Why a restart is pending.
+    pub(super) pending_reboot: Option<String>,
+    /// Installed memory in bytes.
+    pub(super) memory: u64,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            boot_id: String::new(),
+            services: BTreeMap::from([("MYSQL80".to_owned(), SimulatedService::default())]),
+            logged_on: vec!["spudulike".to_owned()],
+            pending_reboot: None,
+            memory: 16 << 30,
+        }
+    }
+}
+
+/// A service that only exists in the state file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct SimulatedService {
+    pub(super) running: bool,
+    /// Starts with the machine.
+    pub(super) automatic: bool,
+    /// A real process that stands for the service: the service runs as long as this one lives, and stopping ends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pid: Option<u32>,
+    /// Asked to stop, it stays at stopping until its process is ended.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) stubborn: bool,
+    /// A stubborn service that was asked to stop.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) stopping: bool,
+    /// Why it refuses to start, when it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) broken: Option<String>,
+}
+
+impl Default for SimulatedService {
+    fn default() -> Self {
+        Self { running: true, automatic: true, pid: None, stubborn: false, stopping: false, broken: None }
+    }
+}
+
+/// The door to the state file.
+#[derive(Debug, Clone)]
+pub(super) struct StateFile {
+    home: PathBuf,
+}
+
+impl StateFile {
+    pub(super) fn new(home: PathBuf) -> Self {
+        Self { home }
+    }
+
+    /// The state as it is now; made when there is none yet.
+    pub(super) fn read(&self) -> Result<State> {
+        let _lock = self.lock()?;
+        match self.load()? {
+            Some(state) => Ok(state),
+            None => {
+                let state = completed(State::default())?;
+                self.store(&state)?;
+                Ok(state)
+            }
+        }
+    }
+
+    /// Changes the state; nobody else changes it in between.
+    pub(super) fn change(&self, change: impl FnOnce(&mut State) -> Result<()>) -> Result<()> {
+        let _lock = self.lock()?;
+        let mut state = match self.load()? {
+            Some(state) => state,
+            None => completed(State::default())?,
+        };
+        change(&mut state)?;
+        self.store(&state)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.home.join("sandbox.json")
+    }
+
+    fn lock(&self) -> Result<File> {
+        std::fs::create_dir_all(&self.home).cannot(|| format!("make {}", self.home.display()))?;
+        let path = self.home.join("sandbox.lock");
+        let file =
+            File::options().create(true).truncate(false).write(true).open(&path).cannot(|| format!("open {}", path.display()))?;
+        file.lock().cannot(|| format!("lock {}", path.display()))?;
+        Ok(file)
+    }
+
+    /// The state in the file, with a boot id even when somebody wrote a file without one.
+    fn load(&self) -> Result<Option<State>> {
+        let path = self.path();
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::io(format!("read {}", path.display()), &e)),
+        };
+        let state: State = serde_json::from_str(&text).map_err(|e| {
+            Error::new(ErrorKind::Integrity, format!("the sandbox's state file {} cannot be read", path.display()))
+                .because(e)
+                .next("correct the file, or remove it: it is made again with a running MYSQL80 and a new boot id")
+        })?;
+        if state.boot_id.is_empty() {
+            let state = completed(state)?;
+            self.store(&state)?;
+            return Ok(Some(state));
+        }
+        Ok(Some(state))
+    }
+
+    fn store(&self, state: &State) -> Result<()> {
+        let path = self.path();
+        let text =
+            serde_json::to_string_pretty(state).map_err(|e| Error::internal("cannot write the sandbox's state").because(e))?;
+        let cannot = || format!("write {}", path.display());
+        let mut file = tempfile::Builder::new().prefix(".sandbox").tempfile_in(&self.home).cannot(cannot)?;
+        file.write_all(text.as_bytes()).and_then(|()| file.write_all(b"\n")).cannot(cannot)?;
+        file.persist(&path).map_err(|e| Error::io(cannot(), &e.error))?;
+        Ok(())
+    }
+}
+
+fn completed(mut state: State) -> Result<State> {
+    if state.boot_id.is_empty() {
+        state.boot_id = new_boot_id()?;
+    }
+    Ok(state)
+}
+
+/// A boot id that no start of any machine has had.
+pub(super) fn new_boot_id() -> Result<String> {
+    let path = Path::new("/proc/sys/kernel/random/uuid");
+    let id = std::fs::read_to_string(path).cannot(|| format!("read {}", path.display()))?;
+    Ok(id.trim().to_owned())
+}

@@ -1,0 +1,176 @@
+//! What the arguments of each action must fulfil beyond their types.
+
+use super::check::{Spot, advice};
+use crate::actions::Action;
+use crate::actions::backup::Backup;
+use crate::actions::check::Check;
+use crate::actions::command::Command;
+use crate::actions::file::File;
+use crate::actions::notify::Notify;
+use crate::actions::sync::Sync;
+use crate::error::Error;
+use crate::paths::{PathPatterns, RelPath};
+use crate::template::is_template;
+
+/// Checks the arguments of an action that stands at `below` in the step.
+pub(super) fn check_action(action: &Action, below: &str, spot: &Spot<'_>, errors: &mut Vec<Error>) {
+    let at = format!("{below}/{}", action.name());
+    let mut args = Arguments { at, spot, errors };
+    match action {
+        Action::Backup(backup) => args.backup(backup),
+        Action::Check(check) => args.check(check),
+        Action::Command(command) => args.command(command),
+        Action::File(file) => args.file(file),
+        Action::Notify(notify) => args.notify(notify),
+        Action::Process(process) if process.under.is_empty() && process.named.is_empty() => {
+            args.wrong("", "`process` names no programs", "say `under: [place]`, or `named: [program.exe]`");
+        }
+        Action::Remove(remove) if remove.paths.is_empty() => {
+            args.wrong("/paths", "`remove` has nothing to remove", "name files or folders under `paths`");
+        }
+        Action::Snapshot(s) if s.pvs.is_empty() && s.files.is_empty() && s.services.is_empty() => {
+            args.wrong("", "`snapshot` keeps nothing", "name `pvs`, `files` or `services`");
+        }
+        Action::Sync(sync) => args.sync(sync),
+        _ => {}
+    }
+}
+
+struct Arguments<'a, 'b> {
+    /// The action's pointer below the step.
+    at: String,
+    spot: &'a Spot<'a>,
+    errors: &'b mut Vec<Error>,
+}
+
+impl Arguments<'_, '_> {
+    fn wrong(&mut self, below: &str, message: impl Into<String>, next: impl Into<String>) {
+        self.errors.push(self.spot.error(&format!("{}{below}", self.at), message, next));
+    }
+
+    /// One key, and only one, of those that exclude each other. The keys given are those that are set.
+    fn exactly_one(&mut self, what: &str, set: &[(&str, bool)]) {
+        let given: Vec<String> = set.iter().filter(|(_, is)| *is).map(|(key, _)| format!("`{key}`")).collect();
+        let all: Vec<&str> = set.iter().map(|(key, _)| *key).collect();
+        let next = format!("it takes exactly one of: {}", all.join(", "));
+        match given.len() {
+            1 => {}
+            0 => self.wrong("", format!("{what} does not say what"), next),
+            _ => {
+                let second = set.iter().filter(|(_, is)| *is).nth(1).map_or("", |(key, _)| key);
+                self.wrong(&format!("/{second}"), format!("{what} has {}", given.join(" and ")), next);
+            }
+        }
+    }
+
+    fn patterns(&mut self, key: &str, patterns: &[String]) {
+        for (n, pattern) in patterns.iter().enumerate().filter(|(_, p)| !is_template(p)) {
+            if let Err(error) = PathPatterns::new(&[pattern]) {
+                let at = self.spot.file.position(&format!("{}{}/{key}/{n}", self.spot.pointer, self.at));
+                let next = "`*` and `?` stand for parts of a name, `**` for folders, `[ab]` for one letter of several";
+                self.errors.push(error.at(at).next(next));
+            }
+        }
+    }
+
+    fn backup(&mut self, backup: &Backup) {
+        let of: Vec<String> = backup.of.iter().map(|p| p.as_str().to_owned()).collect();
+        if of.is_empty() {
+            self.wrong("/of", "`backup` has nothing to back up", "name places under `of`");
+        }
+        self.patterns("exclude", &backup.exclude);
+        for (key, map) in [("exclude_in", &backup.exclude_in), ("must_hold", &backup.must_hold)] {
+            for (place, list) in map {
+                let below = format!("{key}/{}", crate::yaml::pointer_part(place));
+                if !of.contains(place) {
+                    let message = format!("`{key}` names `{place}`, which this step does not back up");
+                    self.wrong(&format!("/{below}"), message, advice(place, &of));
+                }
+                self.patterns(&below, list);
+            }
+        }
+    }
+
+    fn check(&mut self, check: &Check) {
+        self.exactly_one(
+            "`check`",
+            &[
+                ("disk", check.disk.is_some()),
+                ("memory", check.memory.is_some()),
+                ("version", check.version.is_some()),
+                ("service", check.service.is_some()),
+                ("process", check.process.is_some()),
+                ("session", check.session.is_some()),
+                ("port", check.port.is_some()),
+                ("file", check.file.is_some()),
+                ("output", check.output.is_some()),
+                ("pv", check.pv.is_some()),
+                ("git", check.git.is_some()),
+            ],
+        );
+        if check.process.as_ref().is_some_and(|p| p.under.is_empty() && p.named.is_empty()) {
+            self.wrong("/process", "the check names no programs", "say `under: [place]`, or `named: [program.exe]`");
+        }
+        if check.file.as_ref().is_some_and(|f| f.absent && f.contains.is_some()) {
+            self.wrong(
+                "/file/contains",
+                "a file that must be absent cannot contain anything",
+                "leave `absent` or `contains` out",
+            );
+        }
+        if check.pv.as_ref().is_some_and(|p| p.is.is_some() && p.contains.is_some()) {
+            self.wrong("/pv/contains", "the check has both `is` and `contains`", "leave one of the two out");
+        }
+    }
+
+    fn command(&mut self, command: &Command) {
+        self.exactly_one("`command`", &[("run", command.run.is_some()), ("program", command.program.is_some())]);
+        if command.program.is_none() && !command.args.is_empty() {
+            let next = "write the arguments into the line of `run`, or name a `program`";
+            self.wrong("/args", "`args` belong to `program`", next);
+        }
+    }
+
+    fn file(&mut self, file: &File) {
+        let parts = !file.lines.is_empty() || !file.absent_lines.is_empty() || !file.ini.is_empty();
+        let whole = [("content", file.content.is_some()), ("template", file.template.is_some())];
+        self.exactly_one("`file`", &[whole[0], whole[1], (first_part(file), parts)]);
+    }
+
+    fn notify(&mut self, notify: &Notify) {
+        self.exactly_one("`notify`", &[("mail", notify.mail.is_some()), ("webhook", notify.webhook.is_some())]);
+        if let Some(mail) = &notify.mail {
+            if mail.text.is_some() == mail.template.is_some() {
+                self.wrong("/mail", "a mail has either `text` or `template`", "give it exactly one of: text, template");
+            }
+            if mail.to.is_empty() {
+                self.wrong("/mail/to", "the mail goes to nobody", "name at least one address under `to`");
+            }
+        }
+    }
+
+    fn sync(&mut self, sync: &Sync) {
+        for (key, list) in
+            [("keep", &sync.keep), ("exclude", &sync.exclude), ("as_unit", &sync.as_unit), ("generated", &sync.generated)]
+        {
+            self.patterns(key, list);
+        }
+        if let Some(from) = sync.from.as_deref().filter(|f| !is_template(f)) {
+            if let Err(error) = RelPath::parse(from) {
+                let next = error.details().next.clone().unwrap_or_default();
+                self.wrong("/from", error.details().message.clone(), next);
+            }
+        }
+    }
+}
+
+/// The key under which the parts of a file are written.
+fn first_part(file: &File) -> &'static str {
+    if !file.ini.is_empty() {
+        "ini"
+    } else if !file.absent_lines.is_empty() {
+        "absent_lines"
+    } else {
+        "lines"
+    }
+}

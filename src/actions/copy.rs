@@ -182,6 +182,7 @@ impl Perform for Copy {
                 let from = cx.native(&self.from)?;
                 let moves = if from.is_file() { self.file_moves(cx, &from, &to) } else { self.folder_moves(cx, &from, &to) };
                 let Some(mut moves) = moves? else { return Ok(Applied::ok("already the same")) };
+                cx.platform.flush_volume(&moves.stage)?;
                 let record = moves.write(&file)?;
                 (moves, record)
             }

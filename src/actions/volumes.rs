@@ -7,6 +7,10 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+/// The agent's folder at the root of a sandbox or of a volume. A target can be the root of a volume: then it lies inside
+/// the target, where it is nobody's content.
+pub const OWN_FOLDER: &str = ".ibexdeploy";
+
 /// The two kinds of area a run has on a volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Area {
@@ -147,7 +151,7 @@ fn run_base(cx: &StepContext<'_>, target: &Path) -> Result<PathBuf> {
     if let Some(root) = cx.drives.sandbox_root()
         && cx.platform.volume_of(root)? == volume
     {
-        return Ok(root.join(".ibexdeploy").join("volumes").join(cx.plan.run.as_str()));
+        return Ok(root.join(OWN_FOLDER).join("volumes").join(cx.plan.run.as_str()));
     }
     let mut top = nearest_folder(target)?;
     while let Some(parent) = top.parent() {
@@ -156,7 +160,7 @@ fn run_base(cx: &StepContext<'_>, target: &Path) -> Result<PathBuf> {
         }
         top = parent.to_path_buf();
     }
-    Ok(top.join(".ibexdeploy").join(cx.plan.run.as_str()))
+    Ok(top.join(OWN_FOLDER).join(cx.plan.run.as_str()))
 }
 
 /// The nearest folder above (or at) a path that exists.

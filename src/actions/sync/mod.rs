@@ -82,7 +82,7 @@ impl Sync {
             return Err(Error::new(ErrorKind::Refused, format!("{} is a file, not a folder", shown(cx, &target))));
         }
         let manifest = self.manifest(cx)?;
-        let kept = PathPatterns::new(&self.keep)?;
+        let kept = PathPatterns::new(&self.kept())?;
         let generated = PathPatterns::new(&self.generated)?;
         let wanted = difference::wanted_tree(&manifest, self.from.as_deref(), &PathPatterns::new(&self.exclude)?, &kept)?;
         let skip = self.not_compared(&wanted, &generated)?;
@@ -93,12 +93,19 @@ impl Sync {
         Ok(Look { target, wanted, installed, difference })
     }
 
+    /// The step's `keep`, and the agent's own folder in the root of a volume.
+    fn kept(&self) -> Vec<String> {
+        let mut kept = self.keep.clone();
+        kept.push(volumes::OWN_FOLDER.to_owned());
+        kept
+    }
+
     /// What is left out of the index: what is kept, and generated files unless the component has some of its own.
     fn not_compared(&self, wanted: &WantedTree, generated: &PathPatterns) -> Result<PathPatterns> {
         if !generated.is_empty() && wanted.keys().any(|p| generated.covers(p)) {
-            return PathPatterns::new(&self.keep);
+            return PathPatterns::new(&self.kept());
         }
-        PathPatterns::new(&[self.keep.as_slice(), self.generated.as_slice()].concat())
+        PathPatterns::new(&[self.kept(), self.generated.clone()].concat())
     }
 
     fn component<'a>(&self, cx: &StepContext<'a>) -> Result<&'a ComponentPlan> {
@@ -132,9 +139,8 @@ impl Sync {
         serde_json::from_slice(&bytes).unwrap_or_default()
     }
 
-    /// Stages arrivals, saves hand-made changes that would go, and writes down what is staged.
+    /// Stages arrivals, and writes down what is staged.
     fn bring(&self, cx: &StepContext<'_>, look: &Look, areas: &Areas, arrivals: &[&Arrival]) -> Result<FetchStats> {
-        hand::save_before_replacing(self, cx, &look.target, &look.installed, &look.difference)?;
         let staging = look.staging(self, areas);
         let stats = staging.stage(cx, arrivals)?;
         let names: BTreeSet<String> = look.difference.arrivals.iter().map(|a| staging.name(a)).collect();
@@ -166,7 +172,12 @@ impl Sync {
                 e.context(format!("{} changed between staging and now, and cannot be staged again", shown(cx, target)))
             })?;
         }
+        if !missing.is_empty() {
+            // What was staged in time was flushed with everything else.
+            cx.platform.flush_volume(&areas.stage)?;
+        }
         refuse_in_use(cx, &look.target, &look.difference)?;
+        hand::save_before_replacing(self, cx, &look.target, &look.installed, &look.difference)?;
         let mut moves = staging.moves(&look.difference)?;
         moves.result = result_of(&look, &staging);
         let record = moves.write(moves_file)?;
@@ -191,7 +202,8 @@ fn result_of(look: &Look, staging: &Staging<'_>) -> serde_json::Value {
 pub fn index(home: &Path, target: &Path, skip: &PathPatterns) -> Result<TreeIndex> {
     let cache = HashCache::open(&home.join("index").join(format!("{}.hashes", volumes::target_key(target))));
     let index = TreeIndex::build(target, &cache, skip)?;
-    cache.save()?;
+    // Without it the next index takes longer; a mere look must not fail for that.
+    let _ = cache.save();
     Ok(index)
 }
 
@@ -267,6 +279,7 @@ impl Perform for Sync {
             return Ok(FetchStats::default());
         }
         let areas = volumes::step_areas(cx, &target)?;
+        hand::save_before_replacing(self, cx, &look.target, &look.installed, &look.difference)?;
         let arrivals: Vec<&Arrival> = look.difference.arrivals.iter().collect();
         self.bring(cx, &look, &areas, &arrivals)
     }
@@ -300,7 +313,7 @@ impl Sync {
     /// Compares every file that came, also those inside whole folders, with the manifest by a look at each.
     fn look_at_arrivals(&self, cx: &StepContext<'_>, moves: &Moves) -> Result<String> {
         let manifest = self.manifest(cx)?;
-        let kept = PathPatterns::new(&self.keep)?;
+        let kept = PathPatterns::new(&self.kept())?;
         let wanted = difference::wanted_tree(&manifest, self.from.as_deref(), &PathPatterns::new(&self.exclude)?, &kept)?;
         let came: BTreeSet<&RelPath> = moves.ins.iter().map(|i| &i.path).collect();
         let mut files = 0;
@@ -340,5 +353,6 @@ impl SyncUndo {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;

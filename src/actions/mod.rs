@@ -41,7 +41,7 @@ use serde::{Deserialize, Serialize};
 pub enum Action {
     Ask(ask::Ask),
     Backup(backup::Backup),
-    Check(check::Check),
+    Check(Box<check::Check>),
     Command(command::Command),
     Copy(copy::Copy),
     File(file::File),
@@ -85,7 +85,7 @@ impl Action {
         match self {
             Self::Ask(a) => a,
             Self::Backup(a) => a,
-            Self::Check(a) => a,
+            Self::Check(a) => &**a,
             Self::Command(a) => a,
             Self::Copy(a) => a,
             Self::File(a) => a,

@@ -209,8 +209,7 @@ impl Moves {
             .filter_map(|p| p.under(&self.target).parent().map(Path::to_path_buf))
             .chain(self.made.first().and_then(|p| p.parent()).map(Path::to_path_buf))
             .collect();
-        self.folders =
-            touched.into_iter().filter_map(|f| std::fs::metadata(&f).ok().map(|m| (f, mtime_ns(&m)))).collect();
+        self.folders = touched.into_iter().filter_map(|f| std::fs::metadata(&f).ok().map(|m| (f, mtime_ns(&m)))).collect();
     }
 
     fn old(&self, number: usize) -> PathBuf {
@@ -257,11 +256,10 @@ impl Moves {
             (None, None) => {
                 Err(Error::new(ErrorKind::Integrity, format!("{} is neither staged nor in its place", shown(cx, &at))))
             }
-            (Some(_), Some(_)) if !self.over => Err(Error::new(
-                ErrorKind::Refused,
-                format!("{} has appeared since it was staged", shown(cx, &at)),
-            )
-            .next("a program still writes to this folder; end it and start the run again")),
+            (Some(_), Some(_)) if !self.over => {
+                Err(Error::new(ErrorKind::Refused, format!("{} has appeared since it was staged", shown(cx, &at)))
+                    .next("a program still writes to this folder; end it and start the run again"))
+            }
             (Some(_), _) => rename(cx, &staged, &at),
         }
     }

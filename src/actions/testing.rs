@@ -190,8 +190,7 @@ impl Bench {
             })
             .collect();
         entries.sort_by(|a, b| a.path.cmp(&b.path));
-        let manifest =
-            Manifest { component: name.to_owned(), version: "2".to_owned(), release: "2".to_owned(), files: entries };
+        let manifest = Manifest { component: name.to_owned(), version: "2".to_owned(), release: "2".to_owned(), files: entries };
         let bytes = manifest.to_bytes().unwrap();
         let hash = ContentHash::of(&bytes);
         blobs.insert(hash, bytes);

@@ -164,9 +164,10 @@ fn run_base(cx: &StepContext<'_>, target: &Path) -> Result<PathBuf> {
 /// # Errors
 /// When not even the root of the path exists: a drive that is not there.
 pub fn nearest_folder(path: &Path) -> Result<PathBuf> {
-    path.ancestors().find(|p| p.is_dir()).map(Path::to_path_buf).ok_or_else(|| {
-        Error::new(ErrorKind::Io, format!("no part of {} exists", path.display())).next("is the drive attached?")
-    })
+    path.ancestors()
+        .find(|p| p.is_dir())
+        .map(Path::to_path_buf)
+        .ok_or_else(|| Error::new(ErrorKind::Io, format!("no part of {} exists", path.display())).next("is the drive attached?"))
 }
 
 fn note_base(run_dir: &Path, base: &Path) -> Result<()> {

@@ -117,9 +117,9 @@ impl SavedFolder {
 
     fn read_index(&self) -> Result<Option<SavedIndex>> {
         match std::fs::read(self.index_file()) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
-                Error::new(ErrorKind::Integrity, format!("{} is damaged", self.index_file().display())).because(e)
-            }),
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|e| Error::new(ErrorKind::Integrity, format!("{} is damaged", self.index_file().display())).because(e)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::io(format!("read {}", self.index_file().display()), &e)),
         }
@@ -165,7 +165,8 @@ impl SavedFolder {
     }
 
     fn must_copy(&self, path: &RelPath, entry: &SavedEntry, before: &SavedIndex) -> bool {
-        before.entries.get(path) != Some(entry) || !matches!(Stamp::of(&path.under(&self.tree())), Ok(Some(s)) if s == entry.stamp)
+        before.entries.get(path) != Some(entry)
+            || !matches!(Stamp::of(&path.under(&self.tree())), Ok(Some(s)) if s == entry.stamp)
     }
 
     fn put_back(&self, cx: &StepContext<'_>, left: &mut Vec<String>) -> Result<usize> {
@@ -266,9 +267,9 @@ impl SavedIndex {
             };
             let Ok(meta) = std::fs::symlink_metadata(entry.path()) else { continue };
             let below = entry.path().strip_prefix(folder).ok().and_then(Path::to_str);
-            let path = RelPath::parse(below.ok_or_else(|| {
-                Error::new(ErrorKind::Io, format!("the name {} is not Unicode", entry.path().display()))
-            })?)?;
+            let path = RelPath::parse(
+                below.ok_or_else(|| Error::new(ErrorKind::Io, format!("the name {} is not Unicode", entry.path().display())))?,
+            )?;
             let stamp = Stamp::from_metadata(&meta);
             let link = (stamp == Stamp::Link).then(|| std::fs::read_link(entry.path()).ok()).flatten();
             let mtime_ns = (stamp == Stamp::Folder).then(|| mtime_ns(&meta));

@@ -166,8 +166,13 @@ fn decode(raw: &str) -> Result<String> {
 }
 
 /// Where `caget` lies in the server's tree, when the inventory has no place `caget`.
-const USUAL_CAGET: [&str; 4] =
-    ["caget.exe", "caget", "EPICS\\base\\master\\bin\\windows-x64\\caget.exe", "base\\master\\bin\\windows-x64\\caget.exe"];
+const USUAL_CAGET: [&str; 5] = [
+    "caget.exe",
+    "caget",
+    "base\\master\\bin\\windows-x64\\caget.exe",
+    "EPICS\\base\\master\\bin\\windows-x64\\caget.exe",
+    "ioc_tools\\caget.bat",
+];
 /// Seconds that caget waits for an answer.
 const ANSWER: &str = "5";
 /// What caget writes about a variable nobody has.

@@ -251,11 +251,13 @@ fn a_check_as_the_instrument_needs_its_session() {
 #[test]
 fn space_of_later_steps_is_counted_for_auto() {
     let mut bench = check(json!({"disk": {"place": "server", "free": "auto"}}));
+    bench.write("C:\\Instrument\\Var\\state", "12345");
     let mut later = bench.step.clone();
-    later.id = "apply.02.remind".into();
-    later.action = serde_json::from_value(json!({"remind": {"text": "x"}})).unwrap();
+    later.id = "apply.02.command".into();
+    later.action = serde_json::from_value(json!({"command": {"run": "true"}})).unwrap();
+    later.writes = vec![crate::paths::WinPath::parse("C:\\Instrument\\Var").unwrap()];
     bench.plan.steps = vec![bench.step.clone(), later];
-    assert_eq!(bench.apply().unwrap().result["wanted"], json!(0));
+    assert_eq!(bench.apply().unwrap().result["wanted"], json!(5));
 }
 
 #[test]

@@ -225,3 +225,21 @@ fn a_program_that_takes_too_long_is_ended() {
     bench.limit = std::time::Duration::from_millis(200);
     assert_eq!(bench.apply().unwrap_err().kind(), ErrorKind::TimedOut);
 }
+
+#[test]
+fn what_it_writes_is_put_back_after_its_inverse_ran() {
+    let mut bench = command(json!({"run": "app.bat"}), "echo new > ../../Var/state; echo x > ../../Var/made");
+    bench.write("C:\\Instrument\\Var\\state", "old");
+    bench.step.writes = vec![crate::paths::WinPath::parse("C:\\Instrument\\Var").unwrap()];
+    let inverse = json!({"run": "cat ../../Var/state >> seen; echo scribble > ../../Var/state", "at": "server"});
+    bench.step.undo = Some(UndoSpec::Command(Box::new(serde_json::from_value(inverse).unwrap())));
+    let needs = bench.with(|cx| cx.step.action.performer().space(cx)).unwrap();
+    assert_eq!(needs.iter().map(|n| n.bytes).sum::<u64>(), 3);
+    bench.with(|cx| cx.step.action.performer().stage(cx)).unwrap();
+    bench.apply().unwrap();
+    let left: Vec<String> = bench.undo().into_iter().flat_map(|u| u.left).collect();
+    assert_eq!(left, [""; 0]);
+    assert_eq!(file(&bench, "seen").unwrap(), "new\n");
+    assert_eq!(std::fs::read_to_string(bench.native("C:\\Instrument\\Var\\state")).unwrap(), "old");
+    assert!(!bench.native("C:\\Instrument\\Var\\made").exists());
+}

@@ -214,10 +214,7 @@ mod tests {
     fn ini_keys_change_in_place() {
         let text = b"; head\r\n[Server]\r\nPort = 80 \r\n\r\n[Other]\r\nport=1\r\n";
         assert_eq!(ini(text, "server", "PORT", "81"), b"; head\r\n[Server]\r\nPort = 81\r\n\r\n[Other]\r\nport=1\r\n");
-        assert_eq!(
-            ini(text, "Server", "host", "x"),
-            b"; head\r\n[Server]\r\nPort = 80 \r\nhost=x\r\n\r\n[Other]\r\nport=1\r\n"
-        );
+        assert_eq!(ini(text, "Server", "host", "x"), b"; head\r\n[Server]\r\nPort = 80 \r\nhost=x\r\n\r\n[Other]\r\nport=1\r\n");
         assert_eq!(ini(b"[a]\nk=1", "a", "l", "2"), b"[a]\nk=1\nl=2\n");
         assert_eq!(ini(b"", "a", "k", "1"), b"[a]\nk=1\n");
         assert_eq!(ini(b"k=1\n[a]\n", "", "k", "2"), b"k=2\n[a]\n");

@@ -32,8 +32,7 @@ pub fn wanted_tree(manifest: &Manifest, from: Option<&str>, excluded: &PathPatte
     for file in manifest.files.iter().filter(|f| !excluded.covers(&f.path)) {
         let Some(path) = strip(&file.path, from.as_ref()) else { continue };
         if !kept.covers(&path) {
-            let wanted =
-                Wanted { source: file.path.clone(), size: file.size, hash: file.hash, executable: file.executable };
+            let wanted = Wanted { source: file.path.clone(), size: file.size, hash: file.hash, executable: file.executable };
             tree.insert(path, wanted);
         }
     }
@@ -229,8 +228,11 @@ impl Comparison<'_> {
             for entry in walkdir::WalkDir::new(&native).into_iter().flatten() {
                 let below = entry.path().strip_prefix(self.rules.target).ok().and_then(Path::to_str);
                 if below.and_then(|b| RelPath::parse(b).ok()).is_some_and(|p| self.rules.kept.covers(&p)) {
-                    return Err(Error::bad_input(format!("`{folder}` is swapped whole, but {} is to be kept", entry.path().display()))
-                        .next("take the folder out of `as_unit`, or the path out of `keep`"));
+                    return Err(Error::bad_input(format!(
+                        "`{folder}` is swapped whole, but {} is to be kept",
+                        entry.path().display()
+                    ))
+                    .next("take the folder out of `as_unit`, or the path out of `keep`"));
                 }
             }
         }

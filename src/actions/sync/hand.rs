@@ -77,8 +77,8 @@ pub fn write_baseline(cx: &StepContext<'_>, sync: &Sync) -> Result<()> {
     let target = resolved(&cx.native(&sync.to)?)?;
     let tree = index(cx.home, &target, &PathPatterns::new(&ignored)?)?;
     let files = tree.entries.into_iter().map(|(path, e)| (path, BaselineFile { size: e.size, hash: e.hash })).collect();
-    let bytes = serde_json::to_vec(&Baseline { ignored, files })
-        .map_err(|e| Error::internal("cannot write a baseline").because(e))?;
+    let bytes =
+        serde_json::to_vec(&Baseline { ignored, files }).map_err(|e| Error::internal("cannot write a baseline").because(e))?;
     write_safely(&baseline_file(cx.home, &sync.component), &bytes)
 }
 
@@ -134,9 +134,7 @@ pub fn save_before_replacing(
         return Ok(());
     };
     let skip = PathPatterns::new(&[baseline.ignored.as_slice(), &sync.keep, &sync.generated].concat())?;
-    let goes = |path: &RelPath| {
-        std::iter::successors(Some(path.clone()), RelPath::parent).any(|p| difference.outs.contains(&p))
-    };
+    let goes = |path: &RelPath| std::iter::successors(Some(path.clone()), RelPath::parent).any(|p| difference.outs.contains(&p));
     let lost: Vec<HandChange> = changes(&baseline, installed, &skip)
         .into_iter()
         .filter(|c| c.kind != HandChangeKind::Removed && goes(&c.path))

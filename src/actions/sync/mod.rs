@@ -88,8 +88,7 @@ impl Sync {
         let skip = self.not_compared(&wanted, &generated)?;
         let installed = index(cx.home, &target, &skip)?;
         let units = PathPatterns::new(&self.as_unit)?;
-        let rules =
-            Rules { target: &target, kept: &kept, generated: &generated, units: &units, remove_extra: self.remove_extra };
+        let rules = Rules { target: &target, kept: &kept, generated: &generated, units: &units, remove_extra: self.remove_extra };
         let difference = difference::compare(&wanted, &installed, &rules)?;
         Ok(Look { target, wanted, installed, difference })
     }

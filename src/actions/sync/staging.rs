@@ -52,7 +52,8 @@ impl Staging<'_> {
 
     fn staged_path(&self, arrival: &Arrival, name: &str, path: &RelPath) -> PathBuf {
         let base = self.areas.stage.join(name);
-        let below = path.as_str().strip_prefix(arrival.path.as_str()).and_then(|b| RelPath::parse(b.trim_start_matches('/')).ok());
+        let below =
+            path.as_str().strip_prefix(arrival.path.as_str()).and_then(|b| RelPath::parse(b.trim_start_matches('/')).ok());
         below.map_or(base.clone(), |b| b.under(&base))
     }
 
@@ -282,7 +283,10 @@ pub fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> Result<R>
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some((at, item)) = { let at = next.fetch_add(1, Ordering::SeqCst); items.get(at).map(|i| (at, i)) } {
+                while let Some((at, item)) = {
+                    let at = next.fetch_add(1, Ordering::SeqCst);
+                    items.get(at).map(|i| (at, i))
+                } {
                     let result = work(item);
                     if result.is_err() {
                         next.store(items.len(), Ordering::SeqCst);

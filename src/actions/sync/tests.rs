@@ -196,12 +196,8 @@ fn the_target_may_be_a_link_and_from_strips() -> Result<()> {
     std::fs::create_dir_all(bench.at("client", "").parent().unwrap()).unwrap();
     std::os::unix::fs::symlink(&real, bench.at("client", "")).unwrap();
     bench.component("Client", &[("Client/a.txt", "a"), ("zips/Client.7z", "z"), ("COPY_COMPLETE.txt", "")]);
-    let client = Sync {
-        component: "Client".to_owned(),
-        from: Some("Client".to_owned()),
-        to: Place("client".to_owned()),
-        ..sync()
-    };
+    let client =
+        Sync { component: "Client".to_owned(), from: Some("Client".to_owned()), to: Place("client".to_owned()), ..sync() };
     client.stage(&bench.cx())?;
     client.apply(&bench.cx())?;
     assert_eq!(contents(&real).into_keys().collect::<Vec<_>>(), ["a.txt"]);
@@ -342,7 +338,8 @@ fn any_tree() -> impl Strategy<Value = BTreeMap<String, String>> {
     let path = prop::collection::vec(name, 1..4).prop_map(|names| names.join("/"));
     prop::collection::btree_map(path, "[xyz]{0,2}", 1..14).prop_map(|tree| {
         let paths: Vec<String> = tree.keys().cloned().collect();
-        let inside = |p: &str| paths.iter().any(|q| p.len() > q.len() && p.to_lowercase().starts_with(&format!("{}/", q.to_lowercase())));
+        let inside =
+            |p: &str| paths.iter().any(|q| p.len() > q.len() && p.to_lowercase().starts_with(&format!("{}/", q.to_lowercase())));
         let mut seen = BTreeSet::new();
         tree.into_iter().filter(|(p, _)| !inside(p)).filter(|(p, _)| seen.insert(p.to_lowercase())).collect()
     })

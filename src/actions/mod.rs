@@ -23,6 +23,9 @@ pub mod writes;
 mod context;
 mod external;
 #[cfg(test)]
+#[cfg(unix)]
+mod small_tests;
+#[cfg(test)]
 mod testing;
 mod undo;
 

@@ -332,3 +332,94 @@ fn make_link(_cx: &StepContext<'_>, at: &Path, to: &Path) -> Result<()> {
 fn make_link(cx: &StepContext<'_>, at: &Path, to: &Path) -> Result<()> {
     cx.platform.make_link(at, to)
 }
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::{Bench, tree};
+
+    fn folders() -> Vec<WinPath> {
+        vec![WinPath::parse("C:\\Instrument\\Apps\\EPICS").unwrap(), WinPath::parse("C:\\Instrument\\Apps\\Client_E4").unwrap()]
+    }
+
+    fn scribble(bench: &Bench) {
+        bench.write("server", "a.txt", "changed");
+        std::fs::remove_file(bench.at("server", "sub/b.txt")).unwrap();
+        std::fs::remove_dir_all(bench.at("server", "gone")).unwrap();
+        bench.write("server", "sub/new/c.txt", "new");
+        bench.write("server", "was/folder", "now a folder");
+        std::fs::remove_file(bench.at("server", "link")).unwrap();
+        std::os::unix::fs::symlink("b", bench.at("server", "link")).unwrap();
+        bench.write("client", "made.txt", "there was no client");
+    }
+
+    /// Without the inodes, and the times of links: what a program has replaced comes back as a copy.
+    fn look(bench: &Bench) -> Vec<String> {
+        let all = tree(&bench.at("server", ""));
+        let known = |what: &str| {
+            let parts: Vec<&str> = what.split(' ').collect();
+            let times = if parts[0] == "link" { 2 } else { parts.len() - 1 };
+            parts[..times].join(" ")
+        };
+        all.into_iter().map(|(path, what)| format!("{path}: {}", known(&what))).collect()
+    }
+
+    fn installed() -> Bench {
+        let bench = Bench::new();
+        bench.write("server", "a.txt", "a");
+        bench.write("server", "sub/b.txt", "b");
+        bench.write("server", "gone/x/y.txt", "y");
+        bench.write("server", "gone/z.txt", "z");
+        std::os::unix::fs::symlink("a", bench.at("server", "link")).unwrap();
+        bench
+    }
+
+    #[test]
+    fn what_a_program_writes_is_taken_back() -> Result<()> {
+        let bench = installed();
+        bench.write("server", "was", "a file");
+        let before = look(&bench);
+        WritesUndo::prepare(&bench.cx(), &folders())?;
+        WritesUndo::save(&bench.cx(), &folders())?;
+        std::fs::remove_file(bench.at("server", "was")).unwrap();
+        scribble(&bench);
+        WritesUndo::save(&bench.cx(), &folders())?;
+        assert_eq!(bench.undo()?, Vec::<String>::new());
+        assert_eq!(look(&bench), before);
+        assert!(!bench.at("client", "").exists());
+        assert_eq!(bench.undo()?, Vec::<String>::new());
+        assert_eq!(look(&bench), before);
+        Ok(())
+    }
+
+    #[test]
+    fn the_copy_follows_changes_until_the_program_starts() -> Result<()> {
+        let bench = installed();
+        WritesUndo::prepare(&bench.cx(), &folders())?;
+        bench.write("server", "a.txt", "newer");
+        std::fs::remove_dir_all(bench.at("server", "sub")).unwrap();
+        bench.write("server", "sub", "now a file");
+        let before = look(&bench);
+        WritesUndo::save(&bench.cx(), &folders())?;
+        assert_eq!(WritesUndo::bytes(&bench.cx(), &folders()[0])?, 17);
+        bench.write("server", "a.txt", "x");
+        std::fs::remove_file(bench.at("server", "sub")).unwrap();
+        bench.write("server", "sub/d", "d");
+        assert_eq!(bench.undo()?, Vec::<String>::new());
+        assert_eq!(look(&bench), before);
+        Ok(())
+    }
+
+    #[test]
+    fn a_damaged_copy_is_named() -> Result<()> {
+        let bench = installed();
+        WritesUndo::save(&bench.cx(), &folders())?;
+        let Some(UndoRecord::Writes(undo)) = bench.world.undo.lock().unwrap().first().cloned() else { panic!("no record") };
+        std::fs::remove_file(undo.folders[0].tree().join("a.txt")).unwrap();
+        bench.write("server", "a.txt", "changed");
+        let left = bench.undo()?;
+        assert!(left[0].contains("a.txt: its copy is not what was saved"), "{left:?}");
+        Ok(())
+    }
+}

@@ -129,8 +129,12 @@ pub fn save_before_replacing(
     if installed.entries.is_empty() {
         return Ok(());
     }
+    let told = cx.data_file(&format!("{}.hand.json", sync.component));
     let Some(baseline) = read_baseline(cx.home, &sync.component)? else {
-        cx.progress.hand_changes(&sync.component, None, None);
+        if !told.exists() {
+            cx.progress.hand_changes(&sync.component, None, None);
+            write_safely(&told, b"null")?;
+        }
         return Ok(());
     };
     let skip = PathPatterns::new(&[baseline.ignored.as_slice(), &sync.keep, &sync.generated].concat())?;
@@ -140,7 +144,11 @@ pub fn save_before_replacing(
         .filter(|c| c.kind != HandChangeKind::Removed && goes(&c.path))
         .filter(|c| installed.entries.get(&c.path).is_some_and(|e| e.link.is_none()))
         .collect();
-    if lost.is_empty() {
+    // Staging may be repeated, and `apply` looks once more: what was saved already is not saved again.
+    let with_hashes: BTreeMap<&RelPath, ContentHash> =
+        lost.iter().filter_map(|c| installed.entries.get(&c.path).map(|e| (&c.path, e.hash))).collect();
+    let summary = serde_json::to_vec(&with_hashes).map_err(|e| Error::internal("cannot write a list").because(e))?;
+    if lost.is_empty() || std::fs::read(&told).is_ok_and(|bytes| bytes == summary) {
         return Ok(());
     }
     let name = format!("{}-{}.zip", cx.plan.run, sync.component);
@@ -153,7 +161,7 @@ pub fn save_before_replacing(
         super::counted(lost.len(), "file"),
         sync.component
     ));
-    Ok(())
+    write_safely(&told, &summary)
 }
 
 /// Writes a patch archive: the files under the component's name, and `hotfix.yaml`.

@@ -132,9 +132,8 @@ impl Sync {
         serde_json::from_slice(&bytes).unwrap_or_default()
     }
 
-    /// Stages arrivals, saves hand-made changes that would go, and writes down what is staged.
+    /// Stages arrivals, and writes down what is staged.
     fn bring(&self, cx: &StepContext<'_>, look: &Look, areas: &Areas, arrivals: &[&Arrival]) -> Result<FetchStats> {
-        hand::save_before_replacing(self, cx, &look.target, &look.installed, &look.difference)?;
         let staging = look.staging(self, areas);
         let stats = staging.stage(cx, arrivals)?;
         let names: BTreeSet<String> = look.difference.arrivals.iter().map(|a| staging.name(a)).collect();
@@ -167,6 +166,7 @@ impl Sync {
             })?;
         }
         refuse_in_use(cx, &look.target, &look.difference)?;
+        hand::save_before_replacing(self, cx, &look.target, &look.installed, &look.difference)?;
         let mut moves = staging.moves(&look.difference)?;
         moves.result = result_of(&look, &staging);
         let record = moves.write(moves_file)?;
@@ -267,6 +267,7 @@ impl Perform for Sync {
             return Ok(FetchStats::default());
         }
         let areas = volumes::step_areas(cx, &target)?;
+        hand::save_before_replacing(self, cx, &look.target, &look.installed, &look.difference)?;
         let arrivals: Vec<&Arrival> = look.difference.arrivals.iter().collect();
         self.bring(cx, &look, &areas, &arrivals)
     }
@@ -340,5 +341,6 @@ impl SyncUndo {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;

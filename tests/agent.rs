@@ -727,3 +727,53 @@ async fn a_dry_run_changes_nothing() {
     assert_eq!(steps.iter().map(|s| s.verdict.as_str()).collect::<Vec<_>>(), ["run", "skip", "unknown"], "{steps:#?}");
     assert_eq!(std::fs::read_dir(sandbox.work()).unwrap().count(), 0);
 }
+
+/// Kills the worker once this many events were seen, and follows the run to its end. The killed worker may have
+/// finished it before the signal came.
+async fn killed_after(seen: usize, last_step: &str) -> (Sandbox, Outcome, Vec<Event>) {
+    let sandbox = Sandbox::new();
+    let mut controller = Controller::connect(&sandbox).await;
+    let first = release(&sandbox, &mut controller, "20261123-100000-aaaaaa", "12.0.0", &[("a", "one"), ("gone", "x")]);
+    controller.submit(&first).await.unwrap();
+    assert_eq!(controller.to_end().await.1, Outcome::Changed);
+    let run = "20261123-100001-bbbbbb";
+    let mut second = release(&sandbox, &mut controller, run, "12.0.1", &[("a", "two"), ("b/new", "y")]);
+    second.steps.insert(0, step(Phase::Apply, 1, command("echo stopped >> log")));
+    second.steps.push(step(Phase::Prove, 1, command(last_step)));
+    controller.submit(&second).await.unwrap();
+    for _ in 0..seen {
+        if controller.event().await.is_none() {
+            break;
+        }
+    }
+    sandbox.kill_worker();
+    let mut again = Controller::connect(&sandbox).await;
+    again.blobs = std::mem::take(&mut controller.blobs);
+    again.frozen(FrozenRequest::EventsSince { run: run.into(), from: 1 }).await;
+    let (events, outcome) = again.to_end().await;
+    (sandbox, outcome, events)
+}
+
+#[tokio::test]
+async fn a_worker_killed_anywhere_ends_on_the_new_release() {
+    for seen in 1..=18 {
+        let (sandbox, outcome, events) = killed_after(seen, "echo started >> log").await;
+        assert_eq!(outcome, Outcome::Changed, "killed after {seen}: {:#?}", words(&events));
+        let epics = sandbox.work().join("epics");
+        assert_eq!(std::fs::read_to_string(epics.join("a")).unwrap(), "two", "killed after {seen}");
+        assert!(epics.join("b/new").exists() && !epics.join("gone").exists(), "killed after {seen}");
+        // Every program ran exactly once, whatever was killed around it.
+        assert_eq!(std::fs::read_to_string(sandbox.work().join("log")).unwrap(), "stopped\nstarted\n", "killed after {seen}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_killed_anywhere_on_a_failing_run_ends_on_the_old_release() {
+    for seen in 1..=22 {
+        let (sandbox, outcome, events) = killed_after(seen, "exit 1").await;
+        assert_eq!(outcome, Outcome::RolledBack, "killed after {seen}: {:#?}", words(&events));
+        let epics = sandbox.work().join("epics");
+        assert_eq!(std::fs::read_to_string(epics.join("a")).unwrap(), "one", "killed after {seen}");
+        assert!(!epics.join("b").exists() && epics.join("gone").exists(), "killed after {seen}");
+    }
+}

@@ -121,7 +121,7 @@ impl Driver {
             self.run.emit(EventKind::Reminder { text: format!("staged content was not removed: {error}") });
         }
         let mut longest = std::mem::take(&mut self.longest);
-        longest.sort_by(|a, b| b.ms.cmp(&a.ms));
+        longest.sort_by_key(|step| std::cmp::Reverse(step.ms));
         longest.truncate(LONGEST);
         let ms = match self.resume.accepted {
             Some(at) => u64::try_from(Timestamp::now().duration_since(at).as_millis()).unwrap_or(0),

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// The least time an undo gets: putting files back must not stop half way because the step's own limit is short.
 const LEAST_TIME: Duration = Duration::from_secs(600);
 
+/// Intentions that were taken back, with what could not be put back.
+pub(crate) type LeftByIntent = BTreeMap<u64, Vec<String>>;
+
 /// The undoing of one run.
 #[derive(Debug)]
 pub(crate) struct Undoing<'a> {
@@ -23,7 +26,7 @@ pub(crate) struct Undoing<'a> {
     pub(crate) source: Source<'a>,
     pub(crate) intents: &'a [Intent],
     /// What was taken back before, with what was left then.
-    pub(crate) undone: BTreeMap<u64, Vec<String>>,
+    pub(crate) undone: LeftByIntent,
     /// The step before which the guarded folders were indexed.
     pub(crate) quiet: Option<String>,
     /// The run's name in the journal, when it is not the journal's own.
@@ -73,7 +76,7 @@ impl Driver {
     }
 
     /// From the disk, not from memory: what was never written down was never done.
-    fn own_intents(&self) -> Result<(Vec<Intent>, BTreeMap<u64, Vec<String>>)> {
+    fn own_intents(&self) -> Result<(Vec<Intent>, LeftByIntent)> {
         let loaded = crate::agent::journal::read(&self.run.dir.join("journal.jsonl"))?;
         let resume = crate::agent::resume::Resume::from_journal(&loaded);
         Ok((resume.intents, resume.undone))

@@ -1,15 +1,25 @@
 //! The command line: arguments to a validated request, a call, an exit code. No logic.
 
+mod backup;
+mod check;
 mod completions;
 mod exit;
 mod inventory;
 mod log;
 mod man;
+mod operate;
 mod options;
 mod output;
+mod release;
+mod restore;
+mod rollback;
+mod run;
 mod runs;
 mod schema;
+mod stage;
+mod status;
 mod table;
+mod unlock;
 
 pub use log::start_log;
 pub use options::{GlobalOptions, OutputForm, RunOptions, TargetOptions};
@@ -40,23 +50,41 @@ struct Arguments {
 /// The commands, one file each.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Backup(backup::Backup),
+    Check(check::Check),
     Completions(completions::Completions),
     Inventory(inventory::Inventory),
     Man(man::Man),
+    Release(release::Release),
+    Restore(restore::Restore),
+    Rollback(rollback::Rollback),
+    Run(run::Run),
     #[command(subcommand)]
     Runs(runs::Runs),
     Schema(schema::Schema),
+    Stage(stage::Stage),
+    Status(status::Status),
+    Unlock(unlock::Unlock),
 }
 
 impl Command {
     /// Runs the command; what it returns is the process's exit code.
     fn run(self, global: &GlobalOptions) -> Result<u8> {
         match self {
+            Self::Backup(c) => c.run(global),
+            Self::Check(c) => c.run(global),
             Self::Completions(c) => c.run(),
             Self::Inventory(c) => c.run(global),
             Self::Man(c) => c.run(),
+            Self::Release(c) => c.run(global),
+            Self::Restore(c) => c.run(global),
+            Self::Rollback(c) => c.run(global),
+            Self::Run(c) => c.run(global),
             Self::Runs(c) => c.run(global),
             Self::Schema(c) => c.run(),
+            Self::Stage(c) => c.run(global),
+            Self::Status(c) => c.run(global),
+            Self::Unlock(c) => c.run(global),
         }
     }
 }

@@ -187,6 +187,15 @@ impl Error {
         self
     }
 
+    /// Message and advice in one line, for the readers of file formats, which take nothing but text.
+    /// `yaml` takes them apart again.
+    pub fn with_advice(&self) -> String {
+        match &self.0.next {
+            Some(next) => format!("{self}; {next}"),
+            None => self.to_string(),
+        }
+    }
+
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }

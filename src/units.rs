@@ -62,9 +62,9 @@ impl fmt::Display for Span {
     }
 }
 impl TryFrom<String> for Span {
-    type Error = Error;
-    fn try_from(s: String) -> Result<Self> {
-        s.parse()
+    type Error = String;
+    fn try_from(s: String) -> Result<Self, String> {
+        s.parse().map_err(|e: Error| e.with_advice())
     }
 }
 impl From<Span> for String {
@@ -118,9 +118,9 @@ impl fmt::Display for Size {
     }
 }
 impl TryFrom<String> for Size {
-    type Error = Error;
-    fn try_from(s: String) -> Result<Self> {
-        s.parse()
+    type Error = String;
+    fn try_from(s: String) -> Result<Self, String> {
+        s.parse().map_err(|e: Error| e.with_advice())
     }
 }
 impl From<Size> for String {

@@ -1,7 +1,8 @@
 //! `command`: a program or shell line as a job.
 
 use super::external::{self, External};
-use super::{Applied, Difference, Perform, Probe, StepContext, UndoRecord, Undone};
+use super::writes::WritesUndo;
+use super::{Applied, Difference, FetchStats, Perform, Probe, SpaceNeed, StepContext, UndoRecord, Undone};
 use crate::agent::jobs::JobEnd;
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -150,8 +151,7 @@ impl Command {
         };
         // Some installers return while they still work: their log says when they are done.
         let what = format!("{} to say `{wanted}`", log.shown);
-        let waited =
-            cx.deadline.wait_for(&what, cx.progress, || Ok((log.says(wanted)? || in_output()?).then_some(())));
+        let waited = cx.deadline.wait_for(&what, cx.progress, || Ok((log.says(wanted)? || in_output()?).then_some(())));
         match waited {
             Err(e) if e.kind() == ErrorKind::TimedOut => Err(self.no_success(cx, wanted, end, Some(log))),
             other => other,
@@ -197,6 +197,22 @@ impl Perform for Command {
         Ok(Probe { difference, summary, ..Probe::default() })
     }
 
+    fn space(&self, cx: &StepContext<'_>) -> Result<Vec<SpaceNeed>> {
+        let need = |folder: &WinPath| {
+            let what = format!("what `{}` writes to in {folder}, kept for undo", self.shown());
+            Ok(SpaceNeed { on: folder.clone(), bytes: WritesUndo::bytes(cx, folder)?, what })
+        };
+        cx.step.writes.iter().map(need).collect()
+    }
+
+    /// Copies the folders of `writes` beside the running IBEX, so that saving them in the outage is quick.
+    fn stage(&self, cx: &StepContext<'_>) -> Result<FetchStats> {
+        if !cx.step.writes.is_empty() {
+            WritesUndo::prepare(cx, &cx.step.writes)?;
+        }
+        Ok(FetchStats::default())
+    }
+
     fn apply(&self, cx: &StepContext<'_>) -> Result<Applied> {
         let begun = Tries::open(cx, &cx.step.id)?.any();
         if !begun {
@@ -219,18 +235,12 @@ impl Perform for Command {
 /// they are saved first.
 fn intend_undo(cx: &StepContext<'_>) -> Result<()> {
     if !cx.step.writes.is_empty() {
-        save_writes(cx)?;
+        WritesUndo::save(cx, &cx.step.writes)?;
     }
     match &cx.step.undo {
         Some(UndoSpec::Command(inverse)) => cx.undo_log.intend(UndoRecord::Command((**inverse).clone())),
         _ => Ok(()),
     }
-}
-
-/// Saves the folders of the step's `writes`.
-fn save_writes(cx: &StepContext<'_>) -> Result<()> {
-    let folders: Vec<&str> = cx.step.writes.iter().map(WinPath::as_str).collect();
-    Err(Error::internal(format!("not built: saving {}", folders.join(", "))))
 }
 
 /// Runs the program of a step's `undo:`.
@@ -357,12 +367,5 @@ impl LogFile {
     }
 }
 
-/// How to take it back.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct WritesUndo {}
-
-impl WritesUndo {
-    pub fn undo(&self, _cx: &StepContext<'_>) -> Result<Undone> {
-        Err(Error::internal("not built"))
-    }
-}
+#[cfg(test)]
+mod tests;

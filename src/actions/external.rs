@@ -88,7 +88,7 @@ pub(super) fn look(cx: &StepContext<'_>, purpose: &str, external: External) -> R
     let job = external.job(cx, id.clone(), true)?;
     let end = cx.jobs.run(job, cx.progress, cx.deadline).map_err(|e| explain_start(cx, e, &shown))?;
     let output = read_start(&end.output)?;
-    if let Some(folder) = end.output.parent().filter(|f| f.file_name().is_some_and(|n| n.to_string_lossy() == id)) {
+    if let Some(folder) = end.output.parent().filter(|f| f.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&id))) {
         // What stays behind costs a little space, and goes with the run's other files.
         let _ = std::fs::remove_dir_all(folder);
     }

@@ -1,10 +1,13 @@
 //! `link`: a junction or symbolic link.
 
-use super::{Applied, Perform, Probe, StepContext, Undone};
-use crate::error::{Error, Result};
+use super::moves::{Moves, MovesRecord, Stamp, shown};
+use super::remove::{moves_file, split};
+use super::{Applied, Difference, Perform, Probe, StepContext, UndoRecord, Undone, volumes};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::paths::Place;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// Makes a link (a junction on Windows) or points it elsewhere, in one rename.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -16,24 +19,87 @@ pub struct Link {
     pub to: Place,
 }
 
+impl Link {
+    fn leads_there(&self, cx: &StepContext<'_>, at: &Path) -> Result<bool> {
+        let to = cx.native(&self.to)?;
+        match Stamp::of(at)? {
+            Some(Stamp::Link) => Ok(matches!((at.canonicalize(), to.canonicalize()), (Ok(a), Ok(b)) if a == b)),
+            Some(_) => Err(Error::new(ErrorKind::Refused, format!("{} is there and is no link", shown(cx, at)))
+                .next("move what is in it to its new place, remove the folder, and start again")),
+            None => Ok(false),
+        }
+    }
+
+    fn must_exist(&self, cx: &StepContext<'_>) -> Result<()> {
+        if cx.native(&self.to)?.is_dir() {
+            return Ok(());
+        }
+        Err(Error::step_failed(format!("{} is not a folder, so no link can lead to it", cx.path(&self.to)?))
+            .next("a step before this one has to make it"))
+    }
+}
+
 impl Perform for Link {
     fn describe(&self) -> String {
-        "link".to_owned()
+        format!("link {} to {}", self.at, self.to)
     }
-    fn probe(&self, _cx: &StepContext<'_>) -> Result<Probe> {
-        Err(Error::internal("not built"))
+
+    fn probe(&self, cx: &StepContext<'_>) -> Result<Probe> {
+        let at = cx.native(&self.at)?;
+        if self.leads_there(cx, &at)? {
+            return Ok(Probe { difference: Difference::None, summary: "leads there already".to_owned(), ..Probe::default() });
+        }
+        let summary = match std::fs::read_link(&at) {
+            Ok(now) => format!("leads to {} now", shown(cx, &now)),
+            Err(_) => "to be made".to_owned(),
+        };
+        Ok(Probe { difference: Difference::Some, summary, ..Probe::default() })
     }
-    fn apply(&self, _cx: &StepContext<'_>) -> Result<Applied> {
-        Err(Error::internal("not built"))
+
+    fn apply(&self, cx: &StepContext<'_>) -> Result<Applied> {
+        let at = cx.native(&self.at)?;
+        let file = moves_file(cx, &at);
+        let (moves, record) = match Moves::begun(&file)? {
+            Some(begun) => begun,
+            None if self.leads_there(cx, &at)? => return Ok(Applied::ok("leads there already")),
+            None => {
+                self.must_exist(cx)?;
+                let (folder, name) = split(&at)?;
+                let areas = volumes::areas_beside(cx, &at)?;
+                let staged = areas.stage.join("link");
+                if Stamp::of(&staged)?.is_some() {
+                    std::fs::remove_file(&staged).cannot(|| format!("remove {}", staged.display()))?;
+                }
+                cx.platform.make_link(&staged, &cx.native(&self.to)?)?;
+                let mut moves = Moves::below(&folder, &areas);
+                moves.over = true;
+                moves.take(name.clone())?;
+                moves.bring(name, "link")?;
+                let record = moves.write(&file)?;
+                (moves, record)
+            }
+        };
+        cx.undo_log.intend(UndoRecord::Link(LinkUndo { moves: record }))?;
+        moves.run(cx)?;
+        if !self.leads_there(cx, &at)? {
+            return Err(Error::step_failed(format!("{} does not lead to {}", shown(cx, &at), cx.path(&self.to)?)));
+        }
+        Ok(Applied::changed(format!("leads to {}", cx.path(&self.to)?)))
     }
 }
 
 /// How to take it back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LinkUndo {}
+pub struct LinkUndo {
+    pub moves: MovesRecord,
+}
 
 impl LinkUndo {
-    pub fn undo(&self, _cx: &StepContext<'_>) -> Result<Undone> {
-        Err(Error::internal("not built"))
+    /// Puts the old link back, or removes the new one.
+    ///
+    /// # Errors
+    /// When the rename is refused.
+    pub fn undo(&self, cx: &StepContext<'_>) -> Result<Undone> {
+        self.moves.undo(cx)
     }
 }

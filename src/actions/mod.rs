@@ -7,6 +7,7 @@ pub mod command;
 pub mod copy;
 pub mod file;
 pub mod link;
+pub mod moves;
 pub mod notify;
 pub mod process;
 pub mod reboot;
@@ -16,9 +17,13 @@ pub mod restore;
 pub mod service;
 pub mod snapshot;
 pub mod sync;
+pub mod volumes;
+pub mod writes;
 
 mod context;
 mod external;
+#[cfg(test)]
+mod testing;
 mod undo;
 
 pub use context::{
@@ -36,7 +41,7 @@ use serde::{Deserialize, Serialize};
 pub enum Action {
     Ask(ask::Ask),
     Backup(backup::Backup),
-    Check(check::Check),
+    Check(Box<check::Check>),
     Command(command::Command),
     Copy(copy::Copy),
     File(file::File),
@@ -80,7 +85,7 @@ impl Action {
         match self {
             Self::Ask(a) => a,
             Self::Backup(a) => a,
-            Self::Check(a) => a,
+            Self::Check(a) => &**a,
             Self::Command(a) => a,
             Self::Copy(a) => a,
             Self::File(a) => a,

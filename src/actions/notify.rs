@@ -25,8 +25,11 @@ pub struct Notify {
 pub struct Mail {
     /// The relay, `host` or `host:port`.
     pub relay: String,
+    /// The sender's address.
     pub from: String,
+    /// The addresses it goes to.
     pub to: Vec<String>,
+    /// The subject line.
     pub subject: String,
     /// The text, a template. Use `template` for a longer one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,6 +43,7 @@ pub struct Mail {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Webhook {
+    /// Where it is sent.
     pub url: String,
     /// The body, any YAML; strings in it are templates.
     pub body: serde_json::Value,
@@ -54,7 +58,9 @@ impl Mail {
     fn message(&self) -> Result<Message> {
         let mailbox = |address: &str| {
             address.parse::<Mailbox>().map_err(|e| {
-                Error::bad_input(format!("`{address}` is not a mail address")).because(e).next("write it as name@host, or `Name <name@host>`")
+                Error::bad_input(format!("`{address}` is not a mail address"))
+                    .because(e)
+                    .next("write it as name@host, or `Name <name@host>`")
             })
         };
         let mut message = Message::builder().from(mailbox(&self.from)?).subject(&self.subject).header(ContentType::TEXT_PLAIN);
@@ -97,9 +103,8 @@ impl Webhook {
         let body = serde_json::to_vec(&self.body).map_err(|e| Error::internal("cannot write the body").because(e))?;
         let answer = agent.post(&self.url).header("content-type", "application/json").send(&body[..]);
         let hint = "see that the address is right and that this machine may reach it";
-        let mut answer = answer.map_err(|e| {
-            Error::step_failed(format!("{} cannot be reached", self.shown())).because(e).temporary().next(hint)
-        })?;
+        let mut answer = answer
+            .map_err(|e| Error::step_failed(format!("{} cannot be reached", self.shown())).because(e).temporary().next(hint))?;
         let status = answer.status();
         if status.is_success() {
             return Ok(());
@@ -247,7 +252,13 @@ mod tests {
         let (port, said) = server(relay);
         assert_eq!(mail(port).apply().unwrap().outcome, Outcome::Changed);
         let said = said.join().unwrap();
-        for part in ["MAIL FROM:<ibex@example.org>", "RCPT TO:<a@example.org>", "RCPT TO:<b@example.org>", "Subject: LARMOR is on 26.8.0", "It is done."] {
+        for part in [
+            "MAIL FROM:<ibex@example.org>",
+            "RCPT TO:<a@example.org>",
+            "RCPT TO:<b@example.org>",
+            "Subject: LARMOR is on 26.8.0",
+            "It is done.",
+        ] {
             assert!(said.contains(part), "{part} in {said}");
         }
     }
@@ -262,7 +273,11 @@ mod tests {
 
     #[test]
     fn a_webhook_gets_the_body_and_its_refusal_is_shown() {
-        let hook = |port: u16| Bench::of(json!({"notify": {"webhook": {"url": format!("http://127.0.0.1:{port}/hook?token=abc"), "body": {"text": "done"}}}}));
+        let hook = |port: u16| {
+            Bench::of(
+                json!({"notify": {"webhook": {"url": format!("http://127.0.0.1:{port}/hook?token=abc"), "body": {"text": "done"}}}}),
+            )
+        };
         let (port, said) = server(web("200 OK"));
         assert_eq!(hook(port).apply().unwrap().outcome, Outcome::Changed);
         let said = said.join().unwrap();

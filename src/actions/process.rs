@@ -20,6 +20,7 @@ pub struct Process {
     /// Programs with one of these names, for example `ibex-client.exe`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub named: Vec<String>,
+    /// `none`: they have ended. `running`: there is at least one.
     pub state: ProcessState,
     /// How long to wait; 30 s unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -154,7 +155,7 @@ impl Process {
             }
             let done = deadline.within(deadline.left()).wait_for(&list(&present), cx.progress, || {
                 let now = wanted.find(cx)?;
-                Ok((now != present).then(|| now.is_empty()))
+                Ok((now != present).then_some(now.is_empty()))
             })?;
             if done {
                 return Ok(());
@@ -191,7 +192,8 @@ impl Process {
                 Ok(Applied::changed(format!("ended {}", list(&ended))))
             }
             Err(e) if e.kind() == ErrorKind::TimedOut => {
-                Err(standing_error(&wanted.find(cx)?).unwrap_or_else(|| e.next("end them, or let the step do it with `kill: true`")))
+                Err(standing_error(&wanted.find(cx)?)
+                    .unwrap_or_else(|| e.next("end them, or let the step do it with `kill: true`")))
             }
             Err(e) => Err(e),
         }

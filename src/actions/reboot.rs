@@ -33,7 +33,8 @@ impl Reboot {
     fn warn(&self, cx: &StepContext<'_>) -> Result<()> {
         let Some(warn) = self.warn else { return Ok(()) };
         cx.progress.note(&format!("the machine restarts in {warn}: {}", self.reason));
-        let warned = cx.deadline.within(warn.0).wait_for::<()>(&format!("the warning of {warn} to pass"), cx.progress, || Ok(None));
+        let warned =
+            cx.deadline.within(warn.0).wait_for::<()>(&format!("the warning of {warn} to pass"), cx.progress, || Ok(None));
         match warned {
             Err(e) if e.kind() == ErrorKind::Cancelled => Err(e),
             _ => Ok(()),
@@ -79,7 +80,8 @@ impl Perform for Reboot {
 
     fn probe(&self, cx: &StepContext<'_>) -> Result<Probe> {
         let pending = cx.platform.pending_reboot()?;
-        let why = pending.as_ref().map_or_else(|| "no restart is pending".to_owned(), |why| format!("a restart is pending: {why}"));
+        let why =
+            pending.as_ref().map_or_else(|| "no restart is pending".to_owned(), |why| format!("a restart is pending: {why}"));
         let difference = if self.is_needed(cx)? { Difference::Some } else { Difference::None };
         Ok(Probe { difference, summary: why, ..Probe::default() })
     }
@@ -142,8 +144,7 @@ mod tests {
         let bench = Bench::of(json!({"reboot": {"reason": "x", "warn": "1h"}}));
         let before = bench.platform.boot_id().unwrap();
         let flag = std::sync::Arc::clone(&bench.cancelled);
-        *bench.told.at_first_wait.lock().unwrap() =
-            Some(Box::new(move || flag.store(true, std::sync::atomic::Ordering::SeqCst)));
+        *bench.told.at_first_wait.lock().unwrap() = Some(Box::new(move || flag.store(true, std::sync::atomic::Ordering::SeqCst)));
         assert_eq!(bench.apply().unwrap_err().kind(), ErrorKind::Cancelled);
         assert_eq!(bench.platform.boot_id().unwrap(), before);
     }

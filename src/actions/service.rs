@@ -13,7 +13,9 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
+    /// The service's name, for example `MYSQL84`.
     pub name: String,
+    /// What it should be.
     pub state: ServiceState,
     /// How long to wait for the state; 60 s unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,8 +100,9 @@ fn missing(name: &str) -> Error {
 
 fn start(cx: &StepContext<'_>, name: &str, waits: &Deadline) -> Result<()> {
     cx.platform.control_service(name, ServiceControl::Start)?;
-    wait_until(cx, name, ServiceStatus::Running, waits)
-        .map_err(|e| if e.kind() == ErrorKind::TimedOut { e.next("see the service's own log for why it does not start") } else { e })
+    wait_until(cx, name, ServiceStatus::Running, waits).map_err(|e| {
+        if e.kind() == ErrorKind::TimedOut { e.next("see the service's own log for why it does not start") } else { e }
+    })
 }
 
 fn wait_until(cx: &StepContext<'_>, name: &str, wanted: ServiceStatus, waits: &Deadline) -> Result<()> {
@@ -121,7 +124,8 @@ impl Perform for Service {
             ServiceState::Restarted => false,
         };
         let difference = if so { Difference::None } else { Difference::Some };
-        let summary = if so { format!("{} is {word}", self.name) } else { format!("{} is {word}, to be {}", self.name, self.state.word()) };
+        let summary =
+            if so { format!("{} is {word}", self.name) } else { format!("{} is {word}, to be {}", self.name, self.state.word()) };
         Ok(Probe { difference, summary, ..Probe::default() })
     }
 

@@ -196,7 +196,10 @@ mod tests {
     #[test]
     fn an_unreadable_variable_is_a_value_too() {
         let bench = Bench::of(json!({"snapshot": {"pvs": ["IN:X:A", "IN:X:B"]}}));
-        bench.script("C:\\Instrument\\Apps\\EPICS\\caget", "echo IN:X:A 1; echo 'IN:X:B *** Not connected (PV not found)'; exit 1");
+        bench.script(
+            "C:\\Instrument\\Apps\\EPICS\\caget",
+            "echo IN:X:A 1; echo 'IN:X:B *** Not connected (PV not found)'; exit 1",
+        );
         let values = bench.apply().unwrap().result["values"].clone();
         assert_eq!(values["IN:X:A"], "1");
         assert_eq!(values["IN:X:B"], "(cannot be read: *** Not connected (PV not found))");

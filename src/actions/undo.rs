@@ -18,7 +18,7 @@ pub enum UndoRecord {
     Service(super::service::ServiceUndo),
     Sync(super::sync::SyncUndo),
     /// The folders of a step's `writes:`.
-    Writes(super::command::WritesUndo),
+    Writes(super::writes::WritesUndo),
 }
 
 impl UndoRecord {

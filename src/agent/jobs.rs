@@ -1,9 +1,31 @@
 //! External programs as jobs: detached, output spooled, exit code recorded, found again after a crash.
 
-use std::path::PathBuf;
+use super::home::{read_json, write_json};
+use super::lock::try_lock;
+use super::run::locked;
+use crate::actions::{Deadline, Jobs, Progress};
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+/// Lines of output kept for the report.
+const TAIL_LINES: usize = 40;
+
+/// How often output is looked at and the deadline is remembered.
+const POLL: Duration = Duration::from_millis(50);
+
+/// How long a program may take to end after it was asked to, before it is ended.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// A program to run.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct JobSpec {
     /// Unique within the run: the step's id, with a suffix for helpers (`apply.03.command.unless`).
     pub id: String,
@@ -28,4 +50,275 @@ pub struct JobEnd {
     pub tail: Vec<String>,
     /// The whole output.
     pub output: PathBuf,
+}
+
+/// What the wrapper writes when the program has ended, or could not be started.
+#[derive(Debug, Serialize, Deserialize)]
+struct Exit {
+    code: i32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<Error>,
+}
+
+/// The jobs of one attempt of a step. The same calls in the same order find the same jobs again after a crash.
+#[derive(Debug)]
+pub(crate) struct RunJobs {
+    /// `jobs/` in the run's folder.
+    folder: PathBuf,
+    /// The executable whose `agent job` wraps programs.
+    executable: PathBuf,
+    /// Attempt and item, or the undoing of which intention.
+    scope: String,
+    calls: Mutex<HashMap<String, u32>>,
+}
+
+impl RunJobs {
+    pub(crate) fn new(run_dir: &Path, executable: &Path, scope: String) -> Self {
+        Self { folder: run_dir.join("jobs"), executable: executable.to_path_buf(), scope, calls: Mutex::default() }
+    }
+
+    fn folder_for(&self, id: &str) -> PathBuf {
+        let mut calls = locked(&self.calls);
+        let call = calls.entry(id.to_owned()).or_insert(0);
+        *call += 1;
+        self.folder.join(format!("{id}.{}.{call}", self.scope))
+    }
+
+    fn start(&self, dir: &Path, job: &JobSpec) -> Result<Receiver<()>> {
+        std::fs::create_dir_all(dir).cannot(|| format!("make the folder {}", dir.display()))?;
+        let order = serde_json::to_vec(job).map_err(|e| Error::internal("cannot write a job").because(e))?;
+        let mut command = Command::new(&self.executable);
+        command.args(["agent", "job"]).arg(dir).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        super::detach::own_session(&mut command);
+        let mut child = command.spawn().cannot(|| format!("start {}", self.executable.display()))?;
+        std::fs::write(dir.join("pid"), child.id().to_string()).cannot(|| format!("write into {}", dir.display()))?;
+        if let Some(mut input) = child.stdin.take() {
+            input.write_all(&order).cannot(|| format!("hand over the job {}", job.id))?;
+        }
+        let (ended, end) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            // What matters stands in `exit.json`; this only wakes the one who waits.
+            let _ = child.wait();
+            let _ = ended.send(());
+        });
+        Ok(end)
+    }
+}
+
+impl Jobs for RunJobs {
+    fn run(&self, job: JobSpec, progress: &dyn Progress, deadline: &Deadline) -> Result<JobEnd> {
+        let dir = self.folder_for(&job.id);
+        let found = Found::look(&dir)?;
+        let end = match found {
+            Found::Alive => None,
+            Found::Ended(_) if !job.repeatable => None,
+            Found::Lost if !job.repeatable => {
+                return Err(Error::step_failed(format!(
+                    "`{}` was interrupted when the machine or the worker went down, and whether it did its work is unknown",
+                    shown(&job)
+                ))
+                .with_output(tail_of(&dir.join("output.log"))));
+            }
+            Found::None | Found::Ended(_) | Found::Lost => {
+                // What an earlier life left there would be taken for this one's.
+                let _ = std::fs::remove_dir_all(&dir);
+                Some(self.start(&dir, &job)?)
+            }
+        };
+        Waiting { job: &job, dir: &dir, end, progress, deadline }.wait()
+    }
+}
+
+/// What is known of a job.
+enum Found {
+    None,
+    Alive,
+    Ended(Exit),
+    /// It was started, does not run, and left no exit code.
+    Lost,
+}
+
+impl Found {
+    fn look(dir: &Path) -> Result<Self> {
+        // The lock first: a job that ends between the two looks has written its exit code before it let go.
+        let alive = dir.join("lock").exists() && try_lock(&dir.join("lock"))?.is_none();
+        match read_json(&dir.join("exit.json"))? {
+            Some(exit) => Ok(Self::Ended(exit)),
+            None if alive => Ok(Self::Alive),
+            None if dir.join("lock").exists() => Ok(Self::Lost),
+            None => Ok(Self::None),
+        }
+    }
+}
+
+struct Waiting<'a> {
+    job: &'a JobSpec,
+    dir: &'a Path,
+    end: Option<Receiver<()>>,
+    progress: &'a dyn Progress,
+    deadline: &'a Deadline,
+}
+
+impl Waiting<'_> {
+    fn wait(&self) -> Result<JobEnd> {
+        let what = format!("`{}`", shown(self.job));
+        let output = self.dir.join("output.log");
+        let mut reader = LineReader::new(&output);
+        let begun = Instant::now();
+        loop {
+            let ended = self.has_ended()?;
+            reader.forward(self.progress);
+            if ended {
+                return self.judge(output);
+            }
+            if self.deadline.is_cancelled() || self.deadline.is_over() {
+                end_group(self.dir);
+                let (kind, text) = if self.deadline.is_cancelled() {
+                    (ErrorKind::Cancelled, format!("cancelled while waiting for {what}"))
+                } else {
+                    (ErrorKind::TimedOut, format!("{what} took longer than {} s and was ended", self.deadline.limit().as_secs()))
+                };
+                return Err(Error::new(kind, text).with_output(tail_of(&output)));
+            }
+            self.progress.waiting(&what, begun.elapsed(), self.deadline.limit());
+        }
+    }
+
+    /// Waits a moment for the end.
+    fn has_ended(&self) -> Result<bool> {
+        match &self.end {
+            Some(end) => Ok(!matches!(end.recv_timeout(POLL), Err(RecvTimeoutError::Timeout))),
+            None => match Found::look(self.dir)? {
+                Found::Alive => {
+                    std::thread::sleep(POLL);
+                    Ok(false)
+                }
+                _ => Ok(true),
+            },
+        }
+    }
+
+    fn judge(&self, output: PathBuf) -> Result<JobEnd> {
+        match Found::look(self.dir)? {
+            Found::Ended(Exit { error: Some(error), .. }) => Err(error),
+            Found::Ended(Exit { code, .. }) => Ok(JobEnd { exit_code: code, tail: tail_of(&output), output }),
+            _ => Err(Error::step_failed(format!("`{}` was ended from outside", shown(self.job))).with_output(tail_of(&output))),
+        }
+    }
+}
+
+fn shown(job: &JobSpec) -> String {
+    let mut line = job.program.clone();
+    for arg in &job.args {
+        line.push(' ');
+        line.push_str(arg);
+    }
+    line
+}
+
+/// Passes on whole lines of a file that grows.
+struct LineReader<'a> {
+    path: &'a Path,
+    at: u64,
+    rest: Vec<u8>,
+}
+
+impl<'a> LineReader<'a> {
+    fn new(path: &'a Path) -> Self {
+        Self { path, at: 0, rest: Vec::new() }
+    }
+
+    fn forward(&mut self, progress: &dyn Progress) {
+        let Ok(mut file) = File::open(self.path) else { return };
+        if file.seek(SeekFrom::Start(self.at)).is_err() {
+            return;
+        }
+        let mut fresh = Vec::new();
+        // What cannot be read now is read the next time.
+        let Ok(read) = file.take(1 << 20).read_to_end(&mut fresh) else { return };
+        self.at += read as u64;
+        self.rest.extend(fresh);
+        while let Some(end) = self.rest.iter().position(|b| *b == b'\n') {
+            let line: Vec<u8> = self.rest.drain(..=end).collect();
+            progress.output(String::from_utf8_lossy(&line).trim_end());
+        }
+    }
+}
+
+fn tail_of(output: &Path) -> Vec<String> {
+    let Ok(mut file) = File::open(output) else { return Vec::new() };
+    let length = file.metadata().map_or(0, |m| m.len());
+    let mut bytes = Vec::new();
+    if file.seek(SeekFrom::Start(length.saturating_sub(64 * 1024))).is_err() || file.read_to_end(&mut bytes).is_err() {
+        return Vec::new();
+    }
+    let mut tail = VecDeque::new();
+    for line in String::from_utf8_lossy(&bytes).lines() {
+        tail.push_back(line.trim_end().to_owned());
+        if tail.len() > TAIL_LINES {
+            tail.pop_front();
+        }
+    }
+    tail.into()
+}
+
+/// Ends the wrapper, its program and what they started, politely at first.
+fn end_group(dir: &Path) {
+    let Some(pid) = std::fs::read_to_string(dir.join("pid")).ok().and_then(|t| t.trim().parse().ok()) else { return };
+    super::detach::end_session(pid, false);
+    let begun = Instant::now();
+    while begun.elapsed() < GRACE && matches!(try_lock(&dir.join("lock")), Ok(None)) {
+        std::thread::sleep(POLL);
+    }
+    super::detach::end_session(pid, true);
+}
+
+/// The wrapper around one program: reads the order from standard input, runs it, writes down how it ended.
+///
+/// # Errors
+/// When the order or the folder cannot be used.
+pub fn run_job(dir: &Path) -> Result<()> {
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).cannot(|| "read the job from standard input")?;
+    let job: JobSpec = serde_json::from_str(&text).map_err(|e| Error::usage("standard input holds no job").because(e))?;
+    let Some(_alive) = try_lock(&dir.join("lock"))? else {
+        return Err(Error::new(ErrorKind::Refused, format!("the job in {} runs already", dir.display())));
+    };
+    let exit = match run_program(&job, &dir.join("output.log")) {
+        Ok(status) => Exit { code: code_of(status), error: None },
+        Err(error) => Exit { code: -1, error: Some(error) },
+    };
+    write_json(&dir.join("exit.json"), &exit)
+}
+
+fn run_program(job: &JobSpec, output: &Path) -> Result<ExitStatus> {
+    let log = File::create(output).cannot(|| format!("write {}", output.display()))?;
+    let errors = log.try_clone().cannot(|| format!("write {}", output.display()))?;
+    let mut command = Command::new(&job.program);
+    command.args(&job.args).envs(job.env.iter().map(|(k, v)| (k, v))).stdout(log).stderr(errors);
+    command.stdin(if job.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
+    if let Some(folder) = &job.folder {
+        command.current_dir(folder);
+    }
+    let what = || match &job.folder {
+        Some(folder) => format!("start `{}` in {}", shown(job), folder.display()),
+        None => format!("start `{}`", shown(job)),
+    };
+    let mut child = command.spawn().cannot(what)?;
+    if let (Some(mut input), Some(text)) = (child.stdin.take(), &job.stdin) {
+        // A program that does not read its input is judged by its exit code.
+        let _ = input.write_all(text.as_bytes());
+    }
+    child.wait().cannot(|| format!("wait for `{}`", shown(job)))
+}
+
+#[cfg(unix)]
+fn code_of(status: ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt;
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
+
+#[cfg(not(unix))]
+fn code_of(status: ExitStatus) -> i32 {
+    status.code().unwrap_or(-1)
 }

@@ -1,3 +1,22 @@
 //! The agent: relay, worker, journal, undo, lock, jobs, recovery.
 
+pub mod home;
 pub mod jobs;
+pub mod journal;
+pub mod lock;
+
+mod attach;
+mod content;
+mod detach;
+mod driver;
+mod machine;
+mod queries;
+mod resume;
+mod rollback;
+mod run;
+mod session;
+mod worker;
+
+pub use attach::attach;
+pub use jobs::run_job;
+pub use worker::worker;

@@ -1,15 +1,18 @@
 //! The command line: arguments to a validated request, a call, an exit code. No logic.
 
+mod agent;
 mod backup;
 mod check;
 mod completions;
 mod exit;
 mod inventory;
+mod kit;
 mod log;
 mod man;
 mod operate;
 mod options;
 mod output;
+mod playbook;
 mod release;
 mod restore;
 mod rollback;
@@ -50,11 +53,15 @@ struct Arguments {
 /// The commands, one file each.
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(hide = true)]
+    Agent(agent::Agent),
     Backup(backup::Backup),
     Check(check::Check),
     Completions(completions::Completions),
     Inventory(inventory::Inventory),
+    Kit(kit::Kit),
     Man(man::Man),
+    Playbook(playbook::Playbook),
     Release(release::Release),
     Restore(restore::Restore),
     Rollback(rollback::Rollback),
@@ -71,11 +78,14 @@ impl Command {
     /// Runs the command; what it returns is the process's exit code.
     fn run(self, global: &GlobalOptions) -> Result<u8> {
         match self {
+            Self::Agent(c) => c.run(),
             Self::Backup(c) => c.run(global),
             Self::Check(c) => c.run(global),
             Self::Completions(c) => c.run(),
             Self::Inventory(c) => c.run(global),
+            Self::Kit(c) => c.run(global),
             Self::Man(c) => c.run(),
+            Self::Playbook(c) => c.run(global),
             Self::Release(c) => c.run(global),
             Self::Restore(c) => c.run(global),
             Self::Rollback(c) => c.run(global),
@@ -109,8 +119,8 @@ fn refuse(error: &clap::Error) -> ExitCode {
     if error.use_stderr() && options::wants_json(std::env::args_os()) {
         let text = error.to_string();
         let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        let hints = text.lines().skip(1).map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ");
-        output::error(Some(OutputForm::Json), &Error::usage(message).next(hints));
+        let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: ")).unwrap_or("`--help` shows what there is");
+        output::error(Some(OutputForm::Json), &Error::usage(message).next(tip));
         return ExitCode::from(exit::BAD_INPUT);
     }
     // Nothing is left to do when even the standard streams are closed.

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::events;
 use crate::inventory::Selection;
-use crate::report::Form;
+use crate::report::{Form, Screen};
 use crate::units::{Size, Span};
 use clap::{ArgAction, Args, ValueEnum};
 use std::ffi::OsString;
@@ -46,6 +46,11 @@ impl GlobalOptions {
     /// When no option names it and the system neither.
     pub fn state_folder(&self) -> Result<PathBuf> {
         events::state_folder(self.state.as_deref())
+    }
+
+    /// What standard output can show: nothing but text when plain lines are wanted.
+    pub fn screen(&self) -> Screen {
+        if self.output == Some(OutputForm::Plain) { Screen::PLAIN } else { Screen::of_stdout() }
     }
 
     /// The form in which a run is shown.

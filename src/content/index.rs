@@ -83,12 +83,11 @@ impl TreeIndex {
         let found = tree::walk(root, skip)?;
         let entries = hash_all(root, found, cache, &|_| ())?;
         let index = Self { entries: entries.into_iter().map(|(e, hash)| (e.path.clone(), entry_of(&e, hash))).collect() };
-        // With patterns to skip, what was not seen may still be there.
-        if skip.is_empty() {
-            cache.retain_under(root, |below| {
-                below.to_str().and_then(|t| RelPath::parse(t).ok()).is_some_and(|p| index.entries.contains_key(&p))
-            });
-        }
+        // What is skipped was not looked at, and may still be there.
+        cache.retain_under(root, |below| {
+            let path = below.to_str().and_then(|t| RelPath::parse(t).ok());
+            path.is_some_and(|p| skip.covers(&p) || index.entries.contains_key(&p))
+        });
         Ok(index)
     }
 

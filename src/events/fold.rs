@@ -564,3 +564,6 @@ impl RunState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

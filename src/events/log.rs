@@ -170,3 +170,125 @@ fn read_line(line: &[u8]) -> std::result::Result<Event, String> {
     }
     serde_json::from_slice(line).map_err(|e| e.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::made_up::Story;
+    use insta::assert_snapshot;
+    use tempfile::TempDir;
+
+    fn events() -> Vec<Event> {
+        let mut story = Story::begin(&["NDXLOQ"], false);
+        story.changed("NDXLOQ", 60_000).finish(0, None);
+        story.events
+    }
+
+    fn lines(events: &[Event]) -> Vec<Vec<u8>> {
+        events.iter().map(|e| serde_json::to_vec(e).unwrap()).collect()
+    }
+
+    fn read(lines: &[Vec<u8>], end: &str) -> (EventLog, String) {
+        let mut bytes = lines.join(&b"\n"[..]);
+        bytes.extend_from_slice(end.as_bytes());
+        let log = EventLog::parse(&bytes);
+        let said = log.damage.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        (log, said)
+    }
+
+    #[test]
+    fn what_was_written_reads_back() -> Result<()> {
+        let folder = TempDir::new().unwrap();
+        let (path, lock) = (folder.path().join("events.jsonl"), folder.path().join("lock"));
+        let events = events();
+        let mut writer = EventWriter::open(&path, &lock)?;
+        for (at, event) in events.iter().enumerate() {
+            writer.append(event)?;
+            assert_eq!(EventLog::read(&path)?.events.len(), at + 1, "an event is on disk when append returns");
+        }
+        let log = EventLog::read(&path)?;
+        assert_eq!((log.events, log.damage), (events, vec![]));
+        Ok(())
+    }
+
+    #[test]
+    fn one_writer_at_a_time() -> Result<()> {
+        let folder = TempDir::new().unwrap();
+        let (path, lock) = (folder.path().join("events.jsonl"), folder.path().join("lock"));
+        let writer = EventWriter::open(&path, &lock)?;
+        assert!(is_locked(&lock));
+        assert_eq!(EventWriter::open(&path, &lock).unwrap_err().kind(), ErrorKind::Refused);
+        drop(writer);
+        assert!(!is_locked(&lock));
+        EventWriter::open(&path, &lock)?;
+        Ok(())
+    }
+
+    #[test]
+    fn writing_goes_on_behind_a_torn_line() -> Result<()> {
+        let folder = TempDir::new().unwrap();
+        let (path, lock) = (folder.path().join("events.jsonl"), folder.path().join("lock"));
+        let events = events();
+        EventWriter::open(&path, &lock)?.append(&events[0])?;
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.extend_from_slice(br#"{"v":1,"run":"2026"#);
+        std::fs::write(&path, bytes).unwrap();
+        EventWriter::open(&path, &lock)?.append(&events[1])?;
+        let log = EventLog::read(&path)?;
+        assert_eq!(log.events, &events[..2]);
+        assert_eq!((log.damage.len(), log.damage[0].lines), (1, (2, 2)));
+        Ok(())
+    }
+
+    #[test]
+    fn a_torn_end_is_told() {
+        let mut lines = lines(&events()[..3]);
+        let cut = lines[2].len() / 2;
+        lines[2].truncate(cut);
+        let (log, said) = read(&lines, "");
+        assert_eq!(log.events.len(), 2);
+        assert_snapshot!(said, @r"line 3 (the last) was cut off: what happened after 2026-11-23T22:00:01Z is lost here");
+    }
+
+    #[test]
+    fn damage_in_the_middle_names_what_is_lost() {
+        let mut lines = lines(&events()[..8]);
+        lines[2] = vec![0, 0xff, 0xfe];
+        lines[3].truncate(20);
+        lines[6] = br#"{"v":9,"happened":"something new"}"#.to_vec();
+        let (log, said) = read(&lines, "\n");
+        assert_eq!(log.events.len(), 5);
+        assert_snapshot!(said, @r"
+        lines 3 to 4 cannot be read (expected value at line 1 column 1): what happened between 2026-11-23T22:00:01Z and 2026-11-23T22:00:04Z is lost here
+        line 7 cannot be read (written by a newer ibexdeploy, event version 9): what happened between 2026-11-23T22:00:05Z and 2026-11-23T22:00:07Z is lost here
+        ");
+    }
+
+    #[test]
+    fn an_empty_file_is_no_damage() {
+        assert_eq!(read(&[], "").0.damage, vec![]);
+        assert_eq!(read(&[], "\n\n").0.damage, vec![]);
+    }
+
+    #[test]
+    fn an_unknown_kind_is_damage() {
+        let text = br#"{"v":1,"run":"r","n":0,"at":"2026-11-23T22:00:00Z","event":"danced"}"#.to_vec();
+        let (log, said) = read(&[text], "\n");
+        assert!(log.events.is_empty() && said.contains("danced"), "{said}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_damage_makes_it_panic_or_lose_whole_lines(at in 0usize..4000, noise in proptest::collection::vec(0u8.., 0..40)) {
+            let whole = lines(&events());
+            let mut bytes = whole.join(&b"\n"[..]);
+            bytes.push(b'\n');
+            let at = at.min(bytes.len());
+            let end = (at + noise.len()).min(bytes.len());
+            let touched = bytes[at..end].iter().filter(|b| **b == b'\n').count() + 1;
+            bytes.splice(at..end, noise);
+            let log = EventLog::parse(&bytes);
+            proptest::prop_assert!(log.events.len() + touched >= whole.len());
+        }
+    }
+}

@@ -3,6 +3,8 @@
 mod fold;
 mod kinds;
 mod log;
+#[cfg(test)]
+pub(crate) mod made_up;
 mod outcome;
 mod redact;
 mod run_folder;

@@ -250,3 +250,96 @@ impl RunFolder {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::made_up::Story;
+    use tempfile::TempDir;
+
+    fn run(id: &str) -> RunId {
+        RunId(id.to_owned())
+    }
+
+    #[test]
+    fn runs_are_found_by_name_and_by_its_beginning() -> Result<()> {
+        let state = TempDir::new().unwrap();
+        for id in ["20261101-080000-aaaaaa", "20261102-080000-bbbbbb", "20261102-090000-cccccc"] {
+            RunFolder::create(state.path(), &run(id))?;
+        }
+        let ids: Vec<String> = RunFolder::list(state.path())?.iter().map(|f| f.id().to_string()).collect();
+        assert_eq!(ids, ["20261102-090000-cccccc", "20261102-080000-bbbbbb", "20261101-080000-aaaaaa"]);
+        assert_eq!(RunFolder::open(state.path(), "20261101")?.id().as_str(), "20261101-080000-aaaaaa");
+        assert_eq!(RunFolder::open_or_newest(state.path(), None)?.id().as_str(), "20261102-090000-cccccc");
+
+        let two = RunFolder::open(state.path(), "20261102").unwrap_err();
+        assert!(two.to_string().contains("begins the names of 2 runs"), "{two}");
+        let wrong = RunFolder::open(state.path(), "20261101-080000-aaabaa").unwrap_err();
+        assert_eq!(
+            wrong.details().next.as_deref(),
+            Some("did you mean 20261101-080000-aaaaaa? `ibexdeploy runs list` shows all")
+        );
+        assert!(RunFolder::open(state.path(), "").is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn a_run_is_made_once() -> Result<()> {
+        let state = TempDir::new().unwrap();
+        let folder = RunFolder::create(state.path(), &run("r1"))?;
+        assert_eq!(RunFolder::create(state.path(), &run("r1")).unwrap_err().kind(), ErrorKind::Refused);
+        let _writer = folder.writer()?;
+        assert!(folder.is_led());
+        assert_eq!(folder.remove().unwrap_err().kind(), ErrorKind::Refused);
+        Ok(())
+    }
+
+    #[test]
+    fn a_state_folder_that_cannot_be_written_is_told() {
+        let state = TempDir::new().unwrap();
+        let file = state.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let e = RunFolder::create(&file, &run("r1")).unwrap_err();
+        assert!(e.to_string().starts_with("cannot write the state folder"), "{e}");
+        assert!(e.details().next.as_deref().is_some_and(|n| n.contains("--state")), "{e:?}");
+    }
+
+    #[test]
+    fn without_runs_there_is_a_hint() {
+        let state = TempDir::new().unwrap();
+        assert_eq!(RunFolder::list(state.path()).unwrap(), []);
+        assert!(RunFolder::open_or_newest(state.path(), None).unwrap_err().to_string().contains("there are no runs"));
+    }
+
+    #[test]
+    fn the_summary_follows_the_events() -> Result<()> {
+        let state = TempDir::new().unwrap();
+        let folder = RunFolder::create(state.path(), &run("20261123-220000-abcdef"))?;
+        assert!(folder.is_unfinished()?, "a run without events is not finished");
+        let mut story = Story::begin(&["NDXLOQ"], false);
+        story.changed("NDXLOQ", 60_000).finish(0, None);
+        let mut writer = folder.writer()?;
+        for event in &story.events {
+            writer.append(event)?;
+        }
+        let from_events = folder.summary()?;
+        assert_eq!((from_events.exit_code, from_events.instruments), (Some(0), 1));
+        folder.save_summary(&RunState::of(&story.events))?;
+        assert_eq!(folder.summary()?, from_events);
+        assert!(!folder.is_unfinished()?);
+        Ok(())
+    }
+
+    #[test]
+    fn the_users_state_folder() {
+        let with = |wanted: &'static [(&'static str, &'static str)]| {
+            user_state_folder(|name| wanted.iter().find(|(n, _)| *n == name).map(|(_, v)| PathBuf::from(v)))
+        };
+        assert!(with(&[]).unwrap_err().to_string().contains("no state folder"));
+        if !cfg!(windows) {
+            assert_eq!(with(&[("HOME", "/home/me")]).unwrap(), Path::new("/home/me/.local/state/ibexdeploy"));
+            assert_eq!(with(&[("XDG_STATE_HOME", "/s"), ("HOME", "/home/me")]).unwrap(), Path::new("/s/ibexdeploy"));
+            assert_eq!(with(&[("XDG_STATE_HOME", "s"), ("HOME", "/h")]).unwrap(), Path::new("/h/.local/state/ibexdeploy"));
+        }
+    }
+}

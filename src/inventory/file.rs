@@ -149,8 +149,9 @@ pub(super) enum WinrmAuth {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AccountSettings {
-    /// Its name, with the domain where there is one.
-    pub(super) user: String,
+    /// Its name, with the domain where there is one. One of the layers must give it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) user: Option<String>,
     /// Whether its steps need somebody logged on under it; `any` unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) session: Option<Session>,

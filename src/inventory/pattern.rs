@@ -1,7 +1,7 @@
 //! Patterns: which instruments a command means.
 
 use super::{Instrument, Inventory, names};
-use crate::error::{Error, IoContext, Result, SourcePosition};
+use crate::error::{Error, Result, SourcePosition};
 use crate::nearest::nearest;
 use globset::{GlobBuilder, GlobMatcher};
 use std::collections::BTreeSet;
@@ -197,7 +197,9 @@ fn split(text: &str) -> Vec<&str> {
 
 /// The words of a pattern file: one or more a line; `#` begins a comment.
 fn read(file: &Path) -> Result<Vec<Word>> {
-    let text = std::fs::read_to_string(file).cannot(|| format!("read the patterns in {}", file.display()))?;
+    let text = std::fs::read_to_string(file).map_err(|e| {
+        Error::usage(format!("cannot read the patterns in {}", file.display())).because(e).next("check the file's name")
+    })?;
     let mut found = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let content = line.split('#').next().unwrap_or_default();

@@ -175,7 +175,12 @@ impl Here<'_> {
     fn accounts(&self, settings: &Settings, context: &Context) -> Result<BTreeMap<String, Account>> {
         let mut accounts = BTreeMap::new();
         for (name, account) in &settings.accounts {
-            let user = self.render(&format!("/accounts/{name}/user"), &account.user, context)?;
+            let Some(user) = &account.user else {
+                let error =
+                    Error::bad_input(format!("the account `{name}` has no `user`")).next("add `user:`, here or in `defaults:`");
+                return Err(self.wrong(&format!("/accounts/{name}/session"), error));
+            };
+            let user = self.render(&format!("/accounts/{name}/user"), user, context)?;
             let logged_on = account.session == Some(Session::LoggedOn);
             accounts.insert(name.clone(), Account { user, logged_on });
         }

@@ -3,9 +3,11 @@
 use super::file::{InventoryFile, Settings};
 use super::{Inventory, names, placed};
 use crate::error::{Error, Result, SourcePosition};
+use crate::plan::TransportSpec;
 use crate::yaml::{Tree, pointer_part};
 use jiff::civil::Date;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Something that is not wrong, but that a person should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +111,24 @@ pub(super) fn machines(inventory: &Inventory) -> Result<()> {
                 .position_of(instrument, "/host")
                 .filter(|_| instrument.origins.get("/host").is_some_and(|o| o.layer == super::Layer::Instrument));
             return Err(error.at(own.unwrap_or_else(|| instrument.position.clone())));
+        }
+    }
+    sandboxes(inventory)
+}
+
+/// Refuses two sandboxes in one folder.
+fn sandboxes(inventory: &Inventory) -> Result<()> {
+    let mut roots: BTreeMap<&Path, &str> = BTreeMap::new();
+    for instrument in &inventory.instruments {
+        let TransportSpec::Local { root } = &instrument.transport else { continue };
+        if let Some(first) = roots.insert(root, &instrument.name) {
+            let error = Error::bad_input(format!(
+                "`{first}` and `{}` are one machine: both have the sandbox {}",
+                instrument.name,
+                root.display()
+            ))
+            .next("give each its own folder, for example sandboxes/{{ name }}");
+            return Err(placed(error, inventory.position_of(instrument, "/transport/local/root")));
         }
     }
     Ok(())

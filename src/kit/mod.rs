@@ -18,6 +18,9 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// The components of a whole release.
+pub const COMPONENTS: [&str; 3] = ["EPICS", "Client", "genie_python_3"];
+
 /// A release, read and hashed.
 #[derive(Debug, Clone)]
 pub struct Kit {
@@ -159,6 +162,21 @@ impl KitStore {
             kit.components.insert(name, component);
         }
         Ok(kit)
+    }
+
+    /// As [`KitStore::load`], with all components of the release and those of a whole one that older releases have.
+    ///
+    /// # Errors
+    /// As [`KitStore::load`].
+    pub fn load_complete(&self, release: &Release, progress: OnProgress<'_>) -> Result<Kit> {
+        let mut components: Vec<String> = release.components.keys().cloned().collect();
+        let older = self.older_than(release)?;
+        for name in COMPONENTS {
+            if release.component(name).is_none() && older.iter().any(|r| r.component(name).is_some()) {
+                components.push(name.to_owned());
+            }
+        }
+        self.load(release, &components, progress)
     }
 
     /// Reads every file of a release anew, whatever the cache says, and compares with the written manifests.

@@ -64,7 +64,10 @@ pub(super) fn list(folder: &Path) -> Result<Vec<Release>> {
     let next = "check --kits (IBEXDEPLOY_KITS): it names the folder that holds the releases";
     let what = || format!("read the folder of releases {}", folder.display());
     let mut releases = Vec::new();
-    for item in std::fs::read_dir(folder).cannot(what).map_err(|e| e.next(next))? {
+    if !folder.is_dir() {
+        return Err(Error::bad_input(format!("there is no folder of releases {}", folder.display())).next(next));
+    }
+    for item in std::fs::read_dir(folder).cannot(what)? {
         let item = item.cannot(what)?;
         let named = ReleaseVersion::parse(&item.file_name().to_string_lossy()).is_some();
         if named && item.path().is_dir() {

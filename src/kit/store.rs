@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, SystemTime};
 
 /// Packs of earlier runs are kept up to this many bytes.
-pub const KEPT_PACKS: u64 = 8_000_000_000;
+const KEPT_PACKS: u64 = 8_000_000_000;
 
 /// What a process that was killed left half written is removed after this time.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);

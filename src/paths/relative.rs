@@ -74,9 +74,9 @@ impl fmt::Display for RelPath {
     }
 }
 impl TryFrom<String> for RelPath {
-    type Error = Error;
-    fn try_from(s: String) -> Result<Self> {
-        Self::parse(&s)
+    type Error = String;
+    fn try_from(s: String) -> Result<Self, String> {
+        Self::parse(&s).map_err(|e| e.with_advice())
     }
 }
 impl From<RelPath> for String {

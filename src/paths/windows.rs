@@ -128,9 +128,9 @@ impl FromStr for WinPath {
     }
 }
 impl TryFrom<String> for WinPath {
-    type Error = Error;
-    fn try_from(s: String) -> Result<Self> {
-        Self::parse(&s)
+    type Error = String;
+    fn try_from(s: String) -> Result<Self, String> {
+        Self::parse(&s).map_err(|e| e.with_advice())
     }
 }
 impl From<WinPath> for String {

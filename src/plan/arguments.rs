@@ -70,7 +70,7 @@ fn command_places(command: &Command) -> Vec<(String, Option<&Place>)> {
 pub(super) fn secrets(action: &Action) -> Vec<(String, &str)> {
     let Action::Command(command) = action else { return Vec::new() };
     let env = command.env.iter().filter_map(|(name, value)| match value {
-        EnvValue::Secret(secret) => Some((format!("/command/env/{}/secret", crate::playbook::escape(name)), secret.as_str())),
+        EnvValue::Secret(secret) => Some((format!("/command/env/{}/secret", crate::yaml::pointer_part(name)), secret.as_str())),
         EnvValue::Value(_) => None,
     });
     let stdin = command.stdin_secret.as_deref().map(|secret| ("/command/stdin_secret".to_owned(), secret));

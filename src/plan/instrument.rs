@@ -94,22 +94,17 @@ fn context(request: &PlanRequest<'_>, instrument: &Instrument) -> Result<Context
         let file = &playbook.files[0];
         let locate = |pointer: &str, text: &str, offset| file.position_in(pointer, text, offset);
         let renderer = super::render::Renderer { context: &without_run, late: &BTreeSet::new(), locate: &locate };
-        let pointer = format!("/vars/{}", crate::playbook::escape(name));
+        let pointer = format!("/vars/{}", crate::yaml::pointer_part(name));
         context.insert(name.clone(), renderer.value(value, &pointer, &mut Vec::new())?);
     }
     Ok(context)
 }
 
 fn given(request: &PlanRequest<'_>, instrument: &Instrument) -> Context {
-    let short = instrument
-        .name
-        .get(..3)
-        .filter(|p| p.eq_ignore_ascii_case("ndx"))
-        .map_or(&*instrument.name, |p| &instrument.name[p.len()..]);
     let places: BTreeMap<&String, &str> = instrument.places.iter().map(|(name, path)| (name, path.as_str())).collect();
     let mut given = BTreeMap::from([
         ("name".to_owned(), json!(instrument.name)),
-        ("inst".to_owned(), json!(short)),
+        ("inst".to_owned(), json!(instrument.inst())),
         ("host".to_owned(), json!(instrument.host)),
         ("groups".to_owned(), json!(instrument.groups)),
         ("places".to_owned(), json!(places)),

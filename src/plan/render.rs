@@ -1,7 +1,6 @@
 //! Filling in the templates of a step with what is known when the plan is made.
 
 use crate::error::{Error, Result, SourcePosition};
-use crate::playbook::escape;
 use crate::template::{self, Context, Fault};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -28,7 +27,7 @@ impl Renderer<'_> {
             }
             Value::Object(map) => {
                 let entries = map.iter().map(|(key, inner)| {
-                    let inner = self.value(inner, &format!("{pointer}/{}", escape(key)), kept)?;
+                    let inner = self.value(inner, &format!("{pointer}/{}", crate::yaml::pointer_part(key)), kept)?;
                     Ok((key.clone(), inner))
                 });
                 Value::Object(entries.collect::<Result<_>>()?)

@@ -186,8 +186,7 @@ impl ServiceStatus {
 }
 
 /// Command interpreters; one that only stands in a folder is a person at work.
-const SHELLS: [&str; 10] =
-    ["sh", "bash", "dash", "zsh", "ksh", "fish", "cmd.exe", "powershell.exe", "pwsh.exe", "explorer.exe"];
+const SHELLS: [&str; 10] = ["sh", "bash", "dash", "zsh", "ksh", "fish", "cmd.exe", "powershell.exe", "pwsh.exe", "explorer.exe"];
 
 impl ProcessInfo {
     /// True for a shell that runs no script: somebody's prompt.

@@ -3,8 +3,7 @@
 
 use super::{Platform, facts};
 use crate::actions::{
-    Action, Applied, AskOperator, Content, Deadline, FetchStats, Jobs, Probe, Progress, StepContext, UndoLog, UndoRecord,
-    Want,
+    Action, Applied, AskOperator, Content, Deadline, FetchStats, Jobs, Probe, Progress, StepContext, UndoLog, UndoRecord, Want,
 };
 use crate::agent::jobs::{JobEnd, JobSpec};
 use crate::content::ContentHash;
@@ -20,7 +19,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -327,11 +326,9 @@ impl Bench {
     pub(crate) fn job_files(&self) -> BTreeMap<String, String> {
         let walk = walkdir::WalkDir::new(self.root.join(".ibexdeploy/runs/r/jobs")).into_iter().filter_map(|e| e.ok());
         walk.filter(|e| e.file_type().is_file())
-            .map(|e| (e.path().strip_prefix(&self.root).unwrap().display().to_string(), std::fs::read_to_string(e.path()).unwrap()))
+            .map(|e| {
+                (e.path().strip_prefix(&self.root).unwrap().display().to_string(), std::fs::read_to_string(e.path()).unwrap())
+            })
             .collect()
-    }
-
-    pub(crate) fn cancel(&self) {
-        self.cancelled.store(true, Ordering::SeqCst);
     }
 }

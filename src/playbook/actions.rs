@@ -81,7 +81,7 @@ impl Arguments<'_, '_> {
         self.patterns("exclude", &backup.exclude);
         for (key, map) in [("exclude_in", &backup.exclude_in), ("must_hold", &backup.must_hold)] {
             for (place, list) in map {
-                let below = format!("{key}/{}", super::names::escape(place));
+                let below = format!("{key}/{}", crate::yaml::pointer_part(place));
                 if !of.contains(place) {
                     let message = format!("`{key}` names `{place}`, which this step does not back up");
                     self.wrong(&format!("/{below}"), message, advice(place, &of));

@@ -67,7 +67,7 @@ impl Checker<'_> {
     fn vars(&mut self, head: &Playbook) {
         for name in head.vars.keys() {
             if GIVEN_NAMES.contains(&name.as_str()) || LATE_NAMES.contains(&name.as_str()) {
-                let at = self.files[0].position(&format!("/vars/{}", super::names::escape(name)));
+                let at = self.files[0].position(&format!("/vars/{}", crate::yaml::pointer_part(name)));
                 let error = Error::bad_input(format!("the variable `{name}` has the name of something that is always there"));
                 self.errors.push(error.at(at).next("give the variable another name"));
             }
@@ -226,6 +226,11 @@ pub(crate) fn step_values(step: &Step, action: &Action) -> Vec<(String, serde_js
 /// The step's one action.
 fn single_action(step: &Step, spot: &Spot<'_>) -> Result<Action, Error> {
     let mut actions = step.actions();
+    let place = |a: &Action| {
+        let position = spot.file.position(&format!("{}/{}", spot.pointer, a.name()));
+        (position.line, position.column)
+    };
+    actions.sort_by_key(place);
     let names: Vec<String> = actions.iter().map(|a| format!("`{}`", a.name())).collect();
     match actions.len() {
         1 => Ok(actions.swap_remove(0)),

@@ -13,7 +13,7 @@ pub(crate) use check::step_values;
 pub use list::{Listed, list};
 pub use load::{LoadedPlaybook, LoadedStep, load, problems};
 pub use names::{GIVEN_NAMES, LATE_NAMES};
-pub(crate) use names::{RUN_NAME, each_string, escape};
+pub(crate) use names::{RUN_NAME, each_string};
 pub use source::SourceFile;
 pub(crate) use source::position_at;
 pub use step::{Each, OnFailure, Phase, Playbook, RunAs, Step, UndoSpec};

@@ -23,14 +23,9 @@ pub(crate) fn each_string<'a>(value: &'a Value, pointer: &str, visit: &mut dyn F
         }
         Value::Object(map) => {
             for (key, inner) in map {
-                each_string(inner, &format!("{pointer}/{}", escape(key)), visit);
+                each_string(inner, &format!("{pointer}/{}", crate::yaml::pointer_part(key)), visit);
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
-}
-
-/// A key as a JSON pointer writes it.
-pub(crate) fn escape(key: &str) -> String {
-    key.replace('~', "~0").replace('/', "~1")
 }

@@ -154,7 +154,7 @@ impl Step {
         let all = [
             self.ask.clone().map(Action::Ask),
             self.backup.clone().map(Action::Backup),
-            self.check.clone().map(Action::Check),
+            self.check.clone().map(|check| Action::Check(Box::new(check))),
             self.command.clone().map(Action::Command),
             self.copy.clone().map(Action::Copy),
             self.file.clone().map(Action::File),

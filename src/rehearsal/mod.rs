@@ -1,15 +1,14 @@
 //! Rehearsals: kits of realistic shape, and sandboxes to release them to.
 //!
-//! Tests use the same: [`make_kits`] with [`KitShape::small`], then [`make_sandboxes`].
+//! Tests use the same: [`make_kits`] with [`KitShape::small`] (`.without_git()` where `.git` does not matter, which is
+//! the quickest), then [`make_sandboxes`] with the older release installed.
 
 mod content;
-mod estimate;
 mod git;
 mod kit;
 mod sandbox;
 mod shape;
 
-pub use estimate::{Estimate, PastRun, estimate};
 pub use kit::{RehearsalKits, make_kits};
 pub use sandbox::{HOME, Identity, Sandbox, SandboxSpec, SandboxState, make_sandboxes};
 pub use shape::{KitShape, TreeShape};
@@ -57,5 +56,6 @@ fn in_parallel<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> 
     locked(&failed).take().map_or(Ok(()), Err)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;

@@ -26,27 +26,31 @@ pub struct Identity {
     pub host: String,
 }
 
-/// What `platform/` simulates: `<root>/sandbox.json`.
+/// What `platform/` simulates, when the sandbox is made: `<root>/.ibexdeploy/sandbox.json`. The platform adds what is
+/// not said here, and keeps the file from then on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxState {
-    /// `running` or `stopped`, by service.
-    pub services: BTreeMap<String, String>,
+    pub services: BTreeMap<String, SandboxService>,
     /// Users with a session.
     pub logged_on: Vec<String>,
-    pub boot_id: String,
-    pub pending_reboot: Option<String>,
     /// Bytes.
     pub memory: u64,
+}
+
+/// A simulated service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxService {
+    pub running: bool,
+    /// Starts with the machine.
+    pub automatic: bool,
 }
 
 impl Default for SandboxState {
     fn default() -> Self {
         Self {
-            services: BTreeMap::from([("MYSQL84".to_owned(), "running".to_owned())]),
+            services: BTreeMap::from([("MYSQL80".to_owned(), SandboxService { running: true, automatic: true })]),
             logged_on: vec!["spudulike".to_owned()],
-            boot_id: "1".to_owned(),
-            pending_reboot: None,
-            memory: 16_000_000_000,
+            memory: 16 << 30,
         }
     }
 }
@@ -70,7 +74,7 @@ impl Sandbox {
 
     /// True when it was made to the end.
     pub fn exists(&self) -> bool {
-        self.root.join("sandbox.json").exists()
+        self.state_file().exists()
     }
 
     /// Makes it: its places as folders, who it is, and its state.
@@ -87,7 +91,11 @@ impl Sandbox {
         make_folder(&self.root.join(HOME))?;
         let identity = Identity { name: self.spec.name.clone(), host: self.spec.host.clone() };
         write_json(&self.root.join(HOME).join("identity.json"), &identity)?;
-        write_json(&self.root.join("sandbox.json"), state)
+        write_json(&self.state_file(), state)
+    }
+
+    fn state_file(&self) -> PathBuf {
+        self.root.join(HOME).join("sandbox.json")
     }
 
     /// Puts a release in place by copying, as if it had been there for long.

@@ -111,7 +111,7 @@ fn a_sandbox_holds_the_older_release_and_says_who_it_is() {
         serde_json::from_str::<Identity>(&identity).unwrap(),
         Identity { name: "NDXLARMOR".into(), host: "ndxlarmor.example.org".into() }
     );
-    let state = std::fs::read_to_string(sandbox.root.join("sandbox.json")).unwrap();
+    let state = std::fs::read_to_string(sandbox.root.join(".ibexdeploy/sandbox.json")).unwrap();
     assert_eq!(serde_json::from_str::<SandboxState>(&state).unwrap(), SandboxState::default());
 }
 
@@ -124,7 +124,7 @@ fn sandboxes_that_are_there_are_left_alone() {
     let specs = [spec("NDXLARMOR"), spec("NDXZOOM")];
     let made = make_sandboxes(dir.path(), &specs, None).unwrap();
     assert!(own.exists() && made[1].exists());
-    std::fs::remove_file(made[0].root.join("sandbox.json")).unwrap();
+    std::fs::remove_file(made[0].root.join(".ibexdeploy/sandbox.json")).unwrap();
     make_sandboxes(dir.path(), &specs, None).unwrap();
     assert!(!own.exists());
 }

@@ -86,7 +86,14 @@ mod tests {
                 excerpt: Some("11 |   - sync:\n12 |       taget: server\n   |       ^^^^^".into()),
             })
             .next("did you mean `target`?");
-        assert_snapshot!(error(&e, Screen::PLAIN), @r"");
+        assert_snapshot!(error(&e, Screen::PLAIN), @r"
+        error: unknown key `taget`
+          --> playbooks/release.yaml:12:5
+          11 |   - sync:
+          12 |       taget: server
+             |       ^^^^^
+          next: did you mean `target`?
+        ");
     }
 
     #[test]
@@ -98,13 +105,26 @@ mod tests {
             .in_step("apply.03.command")
             .with_output(vec!["stopping\tGALIL_01".into(), "\u{1b}[31mFEHLER\u{1b}[0m: Gerät antwortet nicht 完".into()])
             .next("look at C:\\Instrument\\Var\\logs\\ioc, then `ibexdeploy runs resume`");
-        assert_snapshot!(error(&e, Screen { width: Some(40), colour: false }), @r"");
-        assert_snapshot!(error(&e, Screen { width: None, colour: true }).lines().next().unwrap().escape_debug(), @r"");
+        assert_snapshot!(error(&e, Screen { width: Some(40), colour: false }), @r"
+        error: stop_ibex_server.bat ended with exit code 3
+          on NDXLOQ, in the step
+             apply.03.command
+          because: procServ did not answer
+          because: the port 4051 is held by
+                   another process
+          the last lines it wrote:
+            | stopping    GALIL_01
+            | FEHLER: Gerät antwortet nicht 完
+          next: look at
+                C:\Instrument\Var\logs\ioc, then
+                `ibexdeploy runs resume`
+        ");
+        assert_snapshot!(error(&e, Screen { width: None, colour: true }).lines().next().unwrap().escape_debug(), @r"\u{1b}[1;31merror:\u{1b}[0m \u{1b}[1mstop_ibex_server.bat ended with exit code 3\u{1b}[0m");
     }
 
     #[test]
     fn as_json_it_is_one_line() {
         let e = Error::new(ErrorKind::Refused, "locked\nby another").on_host("NDXLOQ");
-        assert_snapshot!(error_json(&e), @r"");
+        assert_snapshot!(error_json(&e), @r#"{"error":{"host":"NDXLOQ","kind":"refused","message":"locked\nby another","temporary":false}}"#);
     }
 }

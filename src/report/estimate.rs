@@ -5,6 +5,7 @@ use super::text::{count, duration, size, wrap};
 use crate::events::{RunId, RunState};
 use crate::playbook::Phase;
 use std::fmt::Write;
+use std::num::NonZeroU64;
 
 /// What an estimate is made from.
 #[derive(Debug, Clone, Default)]
@@ -15,8 +16,8 @@ pub struct EstimateFrom {
     pub at_once: usize,
     /// Bytes that would go to all instruments together.
     pub bytes: u64,
-    /// Bytes per second over all links together.
-    pub bandwidth: u64,
+    /// Bytes per second over all links together; nothing when it is unknown.
+    pub bandwidth: Option<NonZeroU64>,
     /// Runs of the same playbook, the newest first; rehearsals count only when nothing else is there.
     pub past: Vec<PastRun>,
 }
@@ -53,12 +54,12 @@ impl PastRun {
 /// How long a run takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Estimate {
-    /// Bringing the files, while IBEX runs.
-    pub staging_ms: u64,
+    /// Bringing the files, while IBEX runs; nothing when the bandwidth is unknown.
+    pub staging_ms: Option<u64>,
     /// One instrument without IBEX; nothing when no run tells.
     pub outage_ms: Option<u64>,
-    /// From the start to the end of all.
-    pub total_ms: u64,
+    /// From the start to the end of all; nothing when the bandwidth is unknown, and only the least when no run tells.
+    pub total_ms: Option<u64>,
     /// What it takes for granted, a sentence each.
     pub assumptions: Vec<String>,
 }
@@ -66,14 +67,13 @@ pub struct Estimate {
 /// Estimates how long a run on the instruments takes.
 pub fn estimate(from: &EstimateFrom) -> Estimate {
     let mut assumptions = Vec::new();
-    let bandwidth = from.bandwidth.max(1);
-    let staging_ms = u64::try_from(u128::from(from.bytes) * 1000 / u128::from(bandwidth)).unwrap_or(u64::MAX);
-    assumptions.push(format!(
-        "{} go to {} at {} a second over all links together, read and written as fast as that",
-        size(from.bytes),
-        count(from.instruments, "instrument"),
-        size(from.bandwidth)
-    ));
+    let bytes = format!("{} go to {}", size(from.bytes), count(from.instruments, "instrument"));
+    let staging_ms =
+        from.bandwidth.map(|b| u64::try_from(u128::from(from.bytes) * 1000 / u128::from(b.get())).unwrap_or(u64::MAX));
+    assumptions.push(match from.bandwidth {
+        Some(b) => format!("{bytes} at {} a second over all links together, read and written as fast as that", size(b.get())),
+        None => format!("{bytes} in a time that is left out: say how fast with --bandwidth"),
+    });
     let same = || from.past.iter().filter(|p| p.playbook == from.playbook);
     let real: Vec<&PastRun> = same().filter(|p| !p.rehearsal).collect();
     let used = if real.is_empty() { same().collect() } else { real.clone() };
@@ -92,7 +92,7 @@ pub fn estimate(from: &EstimateFrom) -> Estimate {
     if rounds > 1 {
         assumptions.push(format!("{at_once} instruments work at once, so in {rounds} rounds"));
     }
-    let total_ms = staging_ms.saturating_add(work_ms.saturating_mul(rounds));
+    let total_ms = staging_ms.map(|staging| staging.saturating_add(work_ms.saturating_mul(rounds)));
     Estimate { staging_ms, outage_ms, total_ms, assumptions }
 }
 
@@ -100,10 +100,11 @@ impl Estimate {
     /// The estimate as lines, each ended.
     pub fn text(&self, screen: Screen) -> String {
         let mut text = format!("{}\n", screen.bold("The real thing, estimated:"));
-        let outage = self.outage_ms.map_or_else(|| "unknown".to_owned(), duration);
-        let _ = writeln!(text, "  staging  {} (IBEX runs)", duration(self.staging_ms));
-        let _ = writeln!(text, "  outage   {outage} for each instrument");
-        let _ = writeln!(text, "  all      {}", duration(self.total_ms));
+        let known = |ms: Option<u64>| ms.map_or_else(|| "unknown".to_owned(), duration);
+        let _ = writeln!(text, "  staging  {} (IBEX runs)", known(self.staging_ms));
+        let _ = writeln!(text, "  outage   {} for each instrument", known(self.outage_ms));
+        let least = if self.outage_ms.is_none() && self.total_ms.is_some() { "at least " } else { "" };
+        let _ = writeln!(text, "  all      {least}{}", known(self.total_ms));
         text.push_str("  taken for granted:\n");
         for assumption in &self.assumptions {
             let _ = writeln!(text, "{}", wrap(assumption, screen.width, "  - ", "    "));

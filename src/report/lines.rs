@@ -1,7 +1,7 @@
 //! One event as one line of words, the same for files, pipes and the place above the bar.
 
 use super::text::{clean, count, duration, size};
-use crate::events::{Event, EventKind, Outcome, RunState, StepRef, Unit, VersionChange};
+use crate::events::{Event, EventKind, RunState, StepRef, Unit, VersionChange};
 use std::collections::BTreeMap;
 
 /// How much is told: 0 what is noteworthy, 1 each step as well, 2 everything.
@@ -88,7 +88,7 @@ impl Lines {
                     duration(*ms)
                 ),
             ),
-            EventKind::OutageStarted => (0, "outage", "IBEX is being stopped".to_owned()),
+            EventKind::OutageStarted => (0, "outage", "begins".to_owned()),
             EventKind::OutageEnded { ms } => (0, "outage-end", format!("after {}", duration(*ms))),
             EventKind::RollbackStarted { because } => (0, "rollback", because.clone()),
             EventKind::RollbackFinished { ok: true, .. } => (0, "rollback-end", "all is as it was before".to_owned()),
@@ -113,7 +113,7 @@ impl Lines {
                 if let Some(error) = error {
                     add(error.to_string());
                 }
-                (0, finished_tag(*outcome), text)
+                (0, outcome.word(), text)
             }
             _ => return None,
         })
@@ -162,10 +162,6 @@ impl Lines {
         told.1 = minutes;
         new
     }
-}
-
-fn finished_tag(outcome: Outcome) -> &'static str {
-    outcome.word()
 }
 
 /// `waiting for service MYSQL84, 40 s of 120 s`.

@@ -8,10 +8,14 @@ use super::{Out, Reporter};
 use crate::events::{Event, EventKind, InstrumentState, RunState, Standing};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cmp::Reverse;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Rows below the bar at most.
 const ROWS: usize = 8;
+/// The foot is not made more often than this for events that only pass by.
+const BETWEEN: Duration = Duration::from_millis(100);
+/// The bar has at least so many places, or is not there.
+const LEAST_BAR: usize = 6;
 /// Columns where the terminal does not tell its width.
 const USUAL_WIDTH: usize = 80;
 
@@ -24,6 +28,9 @@ pub(super) struct Pretty {
     /// Follows the terminal when its size changes.
     measure: Box<dyn Fn() -> Option<usize> + Send>,
     bar: ProgressBar,
+    rows: Rows,
+    /// When the foot was made last.
+    made: Option<Instant>,
     place: Where,
 }
 
@@ -46,7 +53,7 @@ impl Pretty {
             // Drawn again now and then, so that what else writes on the terminal does not hide it.
             bar.enable_steady_tick(Duration::from_secs(1));
         }
-        Self { out, lines: Lines::new(verbose), verbose, screen, measure, bar, place }
+        Self { out, lines: Lines::new(verbose), verbose, screen, measure, bar, rows: Rows::default(), made: None, place }
     }
 
     fn columns(&self) -> usize {
@@ -69,8 +76,14 @@ impl Reporter for Pretty {
         if let Some(line) = self.above(state, event) {
             self.say(&line);
         }
-        // The last column stays free: a full line makes some terminals wrap.
-        self.bar.set_message(frame(state, self.columns().saturating_sub(1), self.screen));
+        // What only passes by comes often and is soon out of date; all else is shown at once.
+        let passing = event.n == 0 && event.instrument.is_some();
+        if !passing || self.made.is_none_or(|made| made.elapsed() >= BETWEEN) {
+            self.made = Some(Instant::now());
+            self.rows.choose(state);
+            // The last column stays free: a full line makes some terminals wrap.
+            self.bar.set_message(frame(state, &self.rows, self.columns().saturating_sub(1), self.screen));
+        }
     }
 
     fn finish(&mut self, state: &RunState) {
@@ -111,44 +124,77 @@ impl Pretty {
             EventKind::RunStarted { rehearsal: true, .. } => Some(self.screen.yellow(&words?.text)),
             _ => {
                 let words = words?;
-                Some(name.map_or_else(|| words.text.clone(), |name| format!("{name}: {} {}", words.tag, words.text)))
+                let tag =
+                    if matches!(words.tag, "step" | "step-end" | "note") { String::new() } else { format!("{} ", words.tag) };
+                Some(name.map_or_else(|| words.text.clone(), |name| format!("{name}: {tag}{}", words.text)))
             }
         }
     }
 }
 
-/// What stands at the foot of the terminal: the bar and the rows, no line wider than `columns`.
-pub(super) fn frame(state: &RunState, columns: usize, screen: Screen) -> String {
+/// What stands at the foot of the terminal: the bar and the chosen rows, no line wider than `columns`.
+pub(super) fn frame(state: &RunState, rows: &Rows, columns: usize, screen: Screen) -> String {
     let mut lines = vec![overall(state, columns, screen)];
-    let mut rows: Vec<(u8, &InstrumentState)> = state.instruments.iter().filter_map(|i| Some((weight(i)?, i))).collect();
-    rows.sort_by_key(|(weight, i)| (Reverse(*weight), Reverse(i.open_ms() / 1000), i.name.clone()));
-    let shown = if rows.len() > ROWS { ROWS - 1 } else { rows.len() };
-    let names = rows[..shown].iter().map(|(_, i)| width(&i.name)).max().unwrap_or(0).min(columns / 3);
-    for (weight, instrument) in &rows[..shown] {
+    let shown: Vec<&InstrumentState> = rows.shown.iter().filter_map(|&at| state.instruments.get(at)).collect();
+    let names = shown.iter().map(|i| width(&i.name)).max().unwrap_or(0).min(columns / 3);
+    for instrument in shown {
         let row = format!("  {} {}", pad(&cut(&instrument.name, names), names, false), clean(&doing(instrument)));
         let row = cut(&row, columns);
-        lines.push(if *weight >= TROUBLE { screen.red(&row) } else { row.into_owned() });
+        lines.push(if weight(instrument) >= Some(TROUBLE) { screen.red(&row) } else { row.into_owned() });
     }
-    if rows.len() > shown {
-        lines.push(cut(&screen.dim(&format!("  and {} more at work", rows.len() - shown)), columns).into_owned());
+    if rows.more > 0 {
+        lines.push(cut(&screen.dim(&format!("  and {} more at work", rows.more)), columns).into_owned());
     }
     lines.join("\n")
 }
 
+/// The instruments that have a row: those in trouble, then those whose step takes longest.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    /// Places in [`RunState::instruments`].
+    shown: Vec<usize>,
+    more: usize,
+}
+
+impl Rows {
+    /// Chooses anew, with a lead for those that have a row already, so that rows do not change all the time.
+    pub(super) fn choose(&mut self, state: &RunState) {
+        let mut all: Vec<(u8, u64, usize)> = Vec::new();
+        for (at, instrument) in state.instruments.iter().enumerate() {
+            if let Some(weight) = weight(instrument) {
+                let lead = if self.shown.contains(&at) { LEAD_S } else { 0 };
+                let open = u64::from(instrument.open.is_some());
+                all.push((weight, (instrument.open_ms() / 1000).saturating_add(open + lead), at));
+            }
+        }
+        all.sort_unstable_by_key(|(weight, seconds, at)| (Reverse(*weight), Reverse(*seconds), *at));
+        let count = if all.len() > ROWS { ROWS - 1 } else { all.len() };
+        self.more = all.len() - count;
+        all.truncate(count);
+        let before = std::mem::take(&mut self.shown);
+        // A row keeps its place among its like.
+        let place = |at: usize| before.iter().position(|&b| b == at).unwrap_or(before.len());
+        all.sort_by_key(|(weight, _, at)| (Reverse((*weight).max(TROUBLE - 1)), place(*at)));
+        self.shown = all.into_iter().map(|(_, _, at)| at).collect();
+    }
+}
+
+/// By so much longer must a step take to get the row of another, in seconds.
+const LEAD_S: u64 = 5;
+
 /// Rows of this weight and more are in trouble.
-const TROUBLE: u8 = 4;
+const TROUBLE: u8 = 3;
 
 /// How much a row matters; nothing for those that are done or have not begun.
 fn weight(instrument: &InstrumentState) -> Option<u8> {
     match &instrument.standing {
         Standing::Finished | Standing::Planned | Standing::Queued { .. } => None,
-        Standing::RollingBack { .. } => Some(6),
-        _ if instrument.question.is_some() => Some(7),
-        _ if instrument.link_lost.is_some() => Some(5),
+        _ if instrument.question.is_some() => Some(6),
+        Standing::RollingBack { .. } => Some(5),
+        _ if instrument.link_lost.is_some() => Some(4),
         Standing::Connecting { attempt } if *attempt > 1 => Some(TROUBLE),
-        _ if instrument.open.as_ref().is_some_and(|o| o.waiting.is_some()) => Some(3),
-        _ if instrument.open.is_some() => Some(2),
-        Standing::Working | Standing::Connecting { .. } => Some(1),
+        Standing::Working => Some(2),
+        Standing::Connecting { .. } => Some(1),
         Standing::Held { .. } => Some(0),
     }
 }
@@ -183,7 +229,7 @@ fn step_phrase(instrument: &InstrumentState) -> String {
     };
     let again = if open.attempt > 1 { format!(", attempt {}", open.attempt) } else { String::new() };
     let detail = match (&open.waiting, &open.progress) {
-        (Some(w), _) => format!(", {}", waiting(&w.what, w.elapsed_ms, w.limit_ms)),
+        (Some(w), _) => return format!("{} ({phase}{}{again})", waiting(&w.what, w.elapsed_ms, w.limit_ms), open.step.name),
         (None, Some(p)) => format!(", {}", progress(p.done, p.total, p.unit)),
         (None, None) if instrument.open_ms() >= 1000 => format!(", {}", duration(instrument.open_ms())),
         (None, None) => String::new(),
@@ -201,17 +247,19 @@ fn overall(state: &RunState, columns: usize, screen: Screen) -> String {
         .iter()
         .fold((0u64, 0u64), |(s, n), i| (s.saturating_add(i.staging.staged_bytes), n.saturating_add(i.staging.need_bytes)));
     let mut words = format!("{done}/{total} done");
-    if bad > 0 {
-        words.push_str(&format!(", {bad} not well"));
-    }
-    if needed > 0 {
-        words.push_str(&format!(", {} of {} staged", size(staged), size(needed)));
-    }
-    if state.rehearsal {
-        words.push_str(" (rehearsal)");
+    let more = [
+        (bad > 0).then(|| format!(", {bad} not well")),
+        (needed > 0).then(|| format!(", {} of {} staged", size(staged), size(needed))),
+        state.rehearsal.then(|| " (rehearsal)".to_owned()),
+    ];
+    for part in more.into_iter().flatten() {
+        // Where there is little room, the bar says more than the last of these.
+        if width(&words) + width(&part) + LEAST_BAR + 3 <= columns {
+            words.push_str(&part);
+        }
     }
     let room = columns.saturating_sub(width(&words) + 3).min(30);
-    let bar = if room >= 6 { format!("{} ", bar(state, room)) } else { String::new() };
+    let bar = if room >= LEAST_BAR { format!("{} ", bar(state, room)) } else { String::new() };
     cut(&format!("{bar}{}", screen.bold(&words)), columns).into_owned()
 }
 

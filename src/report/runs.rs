@@ -21,9 +21,9 @@ pub fn run_list(runs: &[Summary], screen: Screen) -> String {
         Column::new("WHEN (UTC)").spare(3),
         Column::new("PLAYBOOK").cut(),
         Column::new("KIT").spare(4),
-        Column::new("OPERATOR").cut().spare(2),
+        Column::new("OPERATOR").cut_to(10).spare(2),
         Column::new("INSTRUMENTS").right().spare(1),
-        Column::new("OUTCOMES").cut().spare(0),
+        Column::new("OUTCOMES").cut_to(18),
         Column::new("TOOK").right().spare(5),
     ]);
     for run in runs {

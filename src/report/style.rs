@@ -2,6 +2,7 @@
 
 use crate::events::Outcome;
 use console::Term;
+use std::ffi::OsString;
 
 /// What the place that text goes to can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,10 +30,8 @@ impl Screen {
         if !term.is_term() {
             return Self::PLAIN;
         }
-        let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
         let width = term.size_checked().map(|(_, columns)| usize::from(columns)).filter(|w| *w > 0);
-        Self { width, colour: !set("NO_COLOR") && !dumb }
+        Self { width, colour: wants_colour(|name| std::env::var_os(name)) }
     }
 
     pub(super) fn bold(self, text: &str) -> String {
@@ -64,5 +63,24 @@ impl Screen {
 
     fn paint(self, code: &str, text: &str) -> String {
         if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+/// What the environment says of colours; `NO_COLOR` counts when it is not empty.
+fn wants_colour(var: impl Fn(&str) -> Option<OsString>) -> bool {
+    var("NO_COLOR").is_none_or(|v| v.is_empty()) && var("TERM").is_none_or(|t| t != "dumb")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_can_refuse_colours() {
+        let with = |set: &'static [(&'static str, &'static str)]| {
+            wants_colour(|name| set.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into()))
+        };
+        assert!(with(&[]) && with(&[("NO_COLOR", ""), ("TERM", "xterm")]));
+        assert!(!with(&[("NO_COLOR", "1")]) && !with(&[("TERM", "dumb")]));
     }
 }

@@ -102,11 +102,11 @@ impl<'a> Report<'a> {
 
     fn table(&self, screen: Screen) -> Table {
         let mut table = Table::new(vec![
-            Column::new("INSTRUMENT").cut(),
+            Column::new("INSTRUMENT").cut_to(9),
             Column::new("OUTCOME"),
-            Column::new("VERSION").cut().spare(1),
+            Column::new("VERSION").cut_to(15).spare(1),
             Column::new("OUTAGE").right().spare(2),
-            Column::new("LONGEST STEPS OF IT").cut().spare(5),
+            Column::new("LONGEST STEPS OF IT").cut_to(20).spare(5),
             Column::new("SENT").right().spare(4),
             Column::new("TIME").right().spare(3),
         ]);
@@ -126,37 +126,17 @@ impl<'a> Report<'a> {
         table
     }
 
-    /// A block for each instrument that did not end well, or that has a failed step although it did.
+    /// A block for each way in which instruments did not end well, or had a failed step although they did.
     fn failures(&self, screen: Screen) -> String {
-        let mut text = String::new();
+        let mut blocks: Vec<(String, Vec<&str>)> = Vec::new();
         for i in self.state.instruments.iter().filter(|i| i.failed() || !i.failed_steps.is_empty()) {
-            let how = i.outcome.map_or_else(|| "not finished".to_owned(), |o| screen.outcome(o));
-            let _ = writeln!(text, "  {}: {how}", screen.bold(&clean(&i.name)));
-            if i.outcome.is_none() {
-                let _ = writeln!(text, "{}", wrap(&format!("last seen {}", clean(&doing(i))), screen.width, "    ", "    "));
-            }
-            for failed in &i.failed_steps {
-                text.push_str(&failed_step(failed, screen));
-            }
-            // The end's error is most often that of the step, which has been told.
-            if let Some(error) = &i.error
-                && !i.failed_steps.iter().any(|s| s.error.as_ref().is_some_and(|e| same(e, error)))
-            {
-                let _ = writeln!(text, "{}", wrap(&clean(&error.details().message), screen.width, "    ", "      "));
-                text.push_str(&indented(error, "    ", false, screen));
-            }
-            if let Some(rollback) = &i.rollback {
-                let line = match rollback.ok {
-                    Some(true) => {
-                        format!("rolled back: all is as it was before, {} undone", count(rollback.undone as usize, "step"))
-                    }
-                    Some(false) => format!("the rollback could NOT put back everything: {}", rollback.left.join("; ")),
-                    None => format!("the rollback is not finished, {} undone so far", count(rollback.undone as usize, "step")),
-                };
-                let _ = writeln!(text, "{}", wrap(&clean(&line), screen.width, "    ", "      "));
+            let block = failure(i, screen);
+            match blocks.iter_mut().find(|(same, _)| *same == block) {
+                Some((_, who)) => who.push(&i.name),
+                None => blocks.push((block, vec![&i.name])),
             }
         }
-        text
+        blocks.iter().map(|(block, who)| format!("  {}: {block}", screen.bold(&clean(&names(who))))).collect()
     }
 
     /// What people have to do or know, each once with all its instruments; the run's own first.
@@ -204,13 +184,20 @@ impl<'a> Report<'a> {
         if state.open_instruments() > 0 {
             counts.push(format!("{} not finished", state.open_instruments()));
         }
-        let mut lines = vec![format!("{}: {}.", count(state.instruments.len(), "instrument"), counts.join(", "))];
+        let mut lines = Vec::new();
+        if !counts.is_empty() {
+            lines.push(format!("{}: {}.", count(state.instruments.len(), "instrument"), counts.join(", ")));
+        }
         let mut outages: Vec<(u64, &str)> =
             state.instruments.iter().filter(|i| i.outage.ms > 0).map(|i| (i.outage.ms, i.name.as_str())).collect();
         outages.sort_unstable();
-        if let (Some(longest), Some(middle)) = (outages.last(), outages.get(outages.len() / 2)) {
-            let (longest, name, middle) = (duration(longest.0), longest.1, duration(middle.0));
-            lines.push(format!("Outage: {longest} at most ({name}), {middle} in the middle."));
+        match outages.as_slice() {
+            [] => {}
+            [(ms, name)] => lines.push(format!("Outage: {} ({name}).", duration(*ms))),
+            [.., (ms, name)] => {
+                let middle = outages[outages.len() / 2].0;
+                lines.push(format!("Outage: {} at most ({name}), {} in the middle.", duration(*ms), duration(middle)));
+            }
         }
         let sent = state.instruments.iter().fold(0u64, |sum, i| sum.saturating_add(i.sent));
         let took = state.finished.as_ref().map(|f| format!("Took {}", duration(f.ms)));
@@ -256,6 +243,37 @@ impl InstrumentState {
             None => !matches!(self.standing, Standing::Planned | Standing::Queued { .. }),
         }
     }
+}
+
+/// Everything about an instrument's failure behind its name; the first line is the outcome.
+fn failure(i: &InstrumentState, screen: Screen) -> String {
+    let mut text = i.outcome.map_or_else(|| "not finished".to_owned(), |o| screen.outcome(o)) + "\n";
+    let line = |text: &mut String, words: &str| {
+        let _ = writeln!(text, "{}", wrap(&clean(words), screen.width, "    ", "      "));
+    };
+    if i.outcome.is_none() {
+        line(&mut text, &format!("last seen: {}", doing(i)));
+    }
+    for failed in &i.failed_steps {
+        text.push_str(&failed_step(failed, screen));
+    }
+    // The end's error is most often that of the step, which has been told.
+    if let Some(error) = &i.error
+        && !i.failed_steps.iter().any(|s| s.error.as_ref().is_some_and(|e| same(e, error)))
+    {
+        line(&mut text, &error.details().message);
+        text.push_str(&indented(error, "    ", false, screen));
+    }
+    if let Some(rollback) = &i.rollback {
+        let undone = count(rollback.undone as usize, "step");
+        let words = match rollback.ok {
+            Some(true) => format!("rolled back: all is as it was before, {undone} undone"),
+            Some(false) => format!("the rollback could NOT put back everything: {}", rollback.left.join("; ")),
+            None => format!("the rollback is not finished, {undone} undone so far"),
+        };
+        line(&mut text, &words);
+    }
+    text
 }
 
 fn failed_step(failed: &FailedStep, screen: Screen) -> String {

@@ -5,7 +5,7 @@ use super::text;
 
 /// The gap between columns.
 const GAP: usize = 2;
-/// A column that may be cut stays at least this wide.
+/// A column that may be cut stays at least this wide, unless it says otherwise.
 const LEAST: usize = 8;
 
 /// A column of a [`Table`].
@@ -13,7 +13,8 @@ const LEAST: usize = 8;
 pub struct Column {
     title: String,
     right: bool,
-    cut: bool,
+    /// May be cut down to this width.
+    least: Option<usize>,
     /// 0: never left out; of the others the highest goes first.
     spare: u8,
 }
@@ -21,7 +22,7 @@ pub struct Column {
 impl Column {
     /// Text at the left, always shown in full.
     pub fn new(title: impl Into<String>) -> Self {
-        Self { title: title.into(), right: false, cut: false, spare: 0 }
+        Self { title: title.into(), right: false, least: None, spare: 0 }
     }
 
     /// Numbers: at the right.
@@ -33,8 +34,14 @@ impl Column {
 
     /// May be cut when the line is too long.
     #[must_use]
-    pub fn cut(mut self) -> Self {
-        self.cut = true;
+    pub fn cut(self) -> Self {
+        self.cut_to(LEAST)
+    }
+
+    /// May be cut down to so many columns when the line is too long.
+    #[must_use]
+    pub fn cut_to(mut self, least: usize) -> Self {
+        self.least = Some(least);
         self
     }
 
@@ -128,7 +135,7 @@ impl Table {
     }
 
     fn can_give(&self, at: usize, width: usize) -> usize {
-        if self.columns[at].cut { width.saturating_sub(LEAST) } else { 0 }
+        self.columns[at].least.map_or(0, |least| width.saturating_sub(least))
     }
 
     /// Takes `excess` columns away, one after the other from the widest that can give.
@@ -154,7 +161,7 @@ impl Table {
 pub(super) fn markdown_cell(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
-        if matches!(c, '|' | '\\' | '`' | '*' | '_' | '<' | '[') {
+        if matches!(c, '|' | '\\' | '`' | '*' | '<' | '[') {
             safe.push('\\');
         }
         safe.push(c);
@@ -182,21 +189,41 @@ mod tests {
 
     #[test]
     fn columns_stand_in_line() {
-        assert_snapshot!(table().render(Screen::PLAIN), @r"");
+        assert_snapshot!(table().render(Screen::PLAIN), @r"
+        INSTRUMENT  WHAT                                     SENT    TIME
+        NDXLARMOR   a rather long text about what is done  1.2 MB  4m 03s
+        NDXÉMU完    short                                   900 B   9.1 s
+        ");
     }
 
     #[test]
     fn a_narrow_terminal_cuts_then_drops() {
-        assert_snapshot!(table().render(Screen { width: Some(50), colour: false }), @r"");
-        assert_snapshot!(table().render(Screen { width: Some(30), colour: false }), @r"");
-        assert_snapshot!(table().render(Screen { width: Some(12), colour: false }), @r"");
+        assert_snapshot!(table().render(Screen { width: Some(50), colour: false }), @r"
+        INSTRUMENT  WHAT                      SENT    TIME
+        NDXLARMOR   a rather long text ab…  1.2 MB  4m 03s
+        NDXÉMU完    short                    900 B   9.1 s
+        ");
+        assert_snapshot!(table().render(Screen { width: Some(30), colour: false }), @r"
+        INSTRUMENT  WHAT          SENT
+        NDXLARMOR   a rather …  1.2 MB
+        NDXÉMU完    short        900 B
+        ");
+        assert_snapshot!(table().render(Screen { width: Some(12), colour: false }), @r"
+        INSTRUMENT …
+        NDXLARMOR  …
+        NDXÉMU完   …
+        ");
     }
 
     #[test]
     fn markdown_takes_any_text() {
         let mut table = Table::new(vec![Column::new("A"), Column::new("N").right()]);
         table.row(["a|b `c`", "1"]);
-        assert_snapshot!(table.markdown(), @r"");
+        assert_snapshot!(table.markdown(), @r"
+        | A | N |
+        | --- | ---: |
+        | a\|b \`c\` | 1 |
+        ");
     }
 
     proptest::proptest! {

@@ -5,6 +5,8 @@ use crate::error::Error;
 use crate::nearest::nearest;
 use serde_saphyr::Error as Yaml;
 
+const SCHEMA: &str = "`ibexdeploy schema` and the pages in docs/ show the form of every key";
+
 /// The library's error with its position, an excerpt, and what to do next.
 pub(super) fn explain(tree: &Tree, error: &Yaml) -> Error {
     let Some(place) = error.location().map(|l| Mark { line: l.line() as usize, column: l.column() as usize }) else {
@@ -43,8 +45,12 @@ fn say(error: &Yaml, found: Option<(&str, &Kind)>) -> Error {
         Yaml::ExpectedMappingEndAfterEnumVariantValue { .. } => {
             Error::bad_input("only one of these keys can be given here").next("keep one of them and remove the others")
         }
-        Yaml::Message { msg, .. } => Error::bad_input(msg.clone()),
-        other => Error::bad_input(words(other)),
+        // `Error::with_advice` has put the two together.
+        Yaml::Message { msg, .. } => {
+            let (message, advice) = msg.split_once("; ").unwrap_or((msg, SCHEMA));
+            Error::bad_input(message).next(advice)
+        }
+        other => Error::bad_input(words(other)).next(SCHEMA),
     }
 }
 
@@ -80,7 +86,7 @@ fn wrong_type(expected: &str, found: Option<(&str, &Kind)>) -> Error {
         ("a list (`[a, b]`)", Some(Kind::Text(text))) => format!("write [{text}]"),
         ("a map (`key: value`)", Some(Kind::Nothing)) => "write {} for an empty one".to_owned(),
         ("`true` or `false`", _) => "write true or false, without quotes".to_owned(),
-        _ => "docs/playbooks.md and `ibexdeploy schema` show the form of every key".to_owned(),
+        _ => SCHEMA.to_owned(),
     };
     Error::bad_input(format!("{subject} must be {expected}{is}")).next(next)
 }

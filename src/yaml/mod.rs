@@ -8,7 +8,7 @@ mod tree;
 pub(crate) use excerpt::excerpt;
 pub use tree::{Tree, pointer_part};
 
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
@@ -19,6 +19,7 @@ use std::path::Path;
 /// When the text is not YAML or not of the form that `T` has: with line, column, an excerpt and what to do next.
 pub fn parse<T: DeserializeOwned>(file_name: &str, text: &str) -> Result<T> {
     let tree = Tree::parse(file_name, text)?;
+    let text = tree.text();
     // `no` and `off` stay text, as in YAML 1.2: only `true` and `false` are truth values.
     let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
     serde_saphyr::from_str_with_options(text, options).map_err(|e| explain::explain(&tree, &e))
@@ -38,7 +39,10 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<(T, String)> {
 /// # Errors
 /// When the file cannot be read or is not UTF-8.
 pub fn read(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).cannot(|| format!("read {}", path.display()))?;
+    // A file that cannot be read is the operator's to mend, as one that is not right: nothing was touched.
+    let bytes = std::fs::read(path).map_err(|e| {
+        Error::bad_input(format!("cannot read {}", path.display())).because(e).next("check its name, and that you may read it")
+    })?;
     String::from_utf8(bytes).map_err(|e| not_utf8(path, e.as_bytes(), e.utf8_error().valid_up_to()))
 }
 

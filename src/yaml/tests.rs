@@ -1,6 +1,7 @@
 //! The error texts that people read.
 
 use super::*;
+use crate::error::IoContext;
 use insta::assert_snapshot;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -35,6 +36,19 @@ struct Item {
 enum How {
     Push,
     Pull(BTreeMap<String, String>),
+}
+
+#[test]
+fn what_is_well_written_is_read() -> Result<()> {
+    let read: Document = parse(
+        "t.yaml",
+        "items:\n  a: {folder: x, groups: [g], port: 22, enabled: true, how: {pull: {from: y}}}\n  b: {folder: z, how: push}\n",
+    )?;
+    let (a, b) = (&read.items["a"], &read.items["b"]);
+    assert_eq!((a.folder.as_str(), a.port, a.enabled, a.groups.as_slice()), ("x", Some(22), true, ["g".to_owned()].as_slice()));
+    assert!(matches!(&a.how, Some(How::Pull(from)) if from["from"] == "y"), "{:?}", a.how);
+    assert!(matches!(b.how, Some(How::Push)) && !b.enabled && b.groups.is_empty(), "{b:?}");
+    Ok(())
 }
 
 /// All that a person sees of an error.
@@ -122,25 +136,25 @@ fn wrong_types_say_what_is_there() {
     t.yaml:1:21: `folder` must be text, not a list
     1 | items: {a: {folder: [x]}}
       |                     ^
-    next: docs/playbooks.md and `ibexdeploy schema` show the form of every key
+    next: `ibexdeploy schema` and the pages in docs/ show the form of every key
     ");
     assert_snapshot!(said("items: {a: {folder: x, groups: [a, [b]]}}\n"), @r"
     t.yaml:1:36: `groups[1]` must be text, not a list
     1 | items: {a: {folder: x, groups: [a, [b]]}}
       |                                    ^
-    next: docs/playbooks.md and `ibexdeploy schema` show the form of every key
+    next: `ibexdeploy schema` and the pages in docs/ show the form of every key
     ");
     assert_snapshot!(said("items: {a: {folder: x, port: many}}\n"), @r"
     t.yaml:1:30: `port` must be a whole number in range, not `many`
     1 | items: {a: {folder: x, port: many}}
       |                              ^
-    next: docs/playbooks.md and `ibexdeploy schema` show the form of every key
+    next: `ibexdeploy schema` and the pages in docs/ show the form of every key
     ");
     assert_snapshot!(said("items: {a: {folder: x, port: 70000}}\n"), @r"
     t.yaml:1:30: `port` must be a whole number in range, not `70000`
     1 | items: {a: {folder: x, port: 70000}}
       |                              ^
-    next: docs/playbooks.md and `ibexdeploy schema` show the form of every key
+    next: `ibexdeploy schema` and the pages in docs/ show the form of every key
     ");
     assert_snapshot!(said("items: {a: {folder: x, enabled: no}}\n"), @r"
     t.yaml:1:33: `enabled` must be `true` or `false`, not `no`
@@ -159,13 +173,13 @@ fn wrong_types_say_what_is_there() {
     t.yaml:1:19: `folder` must be text, and nothing is given
     1 | items: {a: {folder: }}
       |                   ^
-    next: docs/playbooks.md and `ibexdeploy schema` show the form of every key
+    next: `ibexdeploy schema` and the pages in docs/ show the form of every key
     ");
     assert_snapshot!(said("items: {a: {folder: x, how: [push]}}\n"), @r"
     t.yaml:1:29: `how` must be one word, or a map with one key, not a list
     1 | items: {a: {folder: x, how: [push]}}
       |                             ^
-    next: docs/playbooks.md and `ibexdeploy schema` show the form of every key
+    next: `ibexdeploy schema` and the pages in docs/ show the form of every key
     ");
     assert_snapshot!(said("items: {a: {folder: x, how: {pull: {}, push: }}}\n"), @r"
     t.yaml:1:40: only one of these keys can be given here
@@ -177,7 +191,7 @@ fn wrong_types_say_what_is_there() {
     t.yaml:1:1: this must be a map (`key: value`), not a list
     1 | - a
       | ^
-    next: docs/playbooks.md and `ibexdeploy schema` show the form of every key
+    next: `ibexdeploy schema` and the pages in docs/ show the form of every key
     ");
 }
 
@@ -347,6 +361,19 @@ fn text_that_is_not_utf8_is_named_with_its_line() -> Result<()> {
 fn a_missing_file_is_named() {
     let error = load::<Document>(Path::new("/nowhere/x.yaml")).unwrap_err();
     assert!(error.to_string().starts_with("cannot read /nowhere/x.yaml"), "{error}");
+}
+
+#[test]
+fn files_from_windows_editors_are_read() -> Result<()> {
+    for text in ["\u{feff}name: a\r\nitems:\r\n  x: {folder: y}\r\n", "\u{feff}# note\nname: a\nitems: {x: {folder: y}}\n"] {
+        let read: Document = parse("t.yaml", text)?;
+        assert_eq!((read.name.as_deref(), read.items["x"].folder.as_str()), (Some("a"), "y"), "{text:?}");
+    }
+    let error = parse::<Document>("t.yaml", "\u{feff}name: a\r\n  b: c\r\n").unwrap_err();
+    assert_eq!(error.details().position.as_ref().and_then(|p| p.excerpt.as_deref()), Some("1 | name: a\n2 |   b: c\n  |    ^"));
+    let error = parse::<Document>("t.yaml", "\u{feff}nam: a\n").unwrap_err();
+    assert_eq!(error.to_string(), "t.yaml:1:1: unknown key `nam`");
+    Ok(())
 }
 
 #[test]

@@ -55,6 +55,8 @@ impl Tree {
     /// # Errors
     /// When the text is not one YAML document.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
+        // Windows editors put a byte order mark in front, which no column counts.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut tree = Self { file: file.to_owned(), text: text.to_owned(), nodes: BTreeMap::new() };
         let mut open: Vec<Open> = Vec::new();
         let mut documents = 0;
@@ -136,7 +138,7 @@ impl Tree {
         &self.file
     }
 
-    /// The text of the file.
+    /// The text of the file, without a byte order mark.
     pub fn text(&self) -> &str {
         &self.text
     }

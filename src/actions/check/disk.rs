@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DiskCheck {
+    /// A place on the volume.
     pub place: Place,
     /// A size, or `auto`: what the plan will stage, keep for undo and back up.
     pub free: FreeSpace,

@@ -3,15 +3,16 @@
 use super::{Finding, Look};
 use crate::actions::StepContext;
 use crate::error::{Error, Result};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
 
 /// Something must listen on a TCP port of the machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PortCheck {
+    /// The number of the port.
     pub port: u16,
 }
 

@@ -12,10 +12,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProcessCheck {
+    /// Programs whose executable, script or working folder lies in one of these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub under: Vec<Place>,
+    /// Programs with one of these names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub named: Vec<String>,
+    /// Whether they must be there.
     pub is: crate::actions::process::ProcessState,
 }
 

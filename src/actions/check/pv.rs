@@ -6,19 +6,22 @@ use crate::actions::external::{self, External};
 use crate::error::{Error, ErrorKind, Result};
 use crate::paths::Place;
 use crate::platform::ProcessInfo;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Read;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 /// A process variable, read through the instrument's `caget`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PvCheck {
+    /// The process variable's whole name.
     pub name: String,
+    /// The value it must have; any value unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub is: Option<String>,
+    /// Text that its value must contain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contains: Option<String>,
     /// How the value is written; `plain` unless said.
@@ -110,7 +113,9 @@ impl PvCheck {
                 None => Ok(Finding::holds(format!("{} cannot be read, and the server is not running", self.name))),
                 Some(program) => {
                     let error = error.because(format!("the server runs: {} (pid {})", program.name, program.pid));
-                    Ok(Finding::Fails(error.next("the DAE's state is unknown: look at the instrument, and stop IBEX by hand if it may be")))
+                    Ok(Finding::Fails(
+                        error.next("the DAE's state is unknown: look at the instrument, and stop IBEX by hand if it may be"),
+                    ))
                 }
             },
         }
@@ -149,7 +154,8 @@ const LONGEST_JSON: u64 = 16 << 20;
 fn decode(raw: &str) -> Result<String> {
     let digits: Vec<u8> = raw.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
     let nibble = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
-    let bad = |what: &str| Error::step_failed(what.to_owned()).next("is `format: hex_zlib_json` right for this process variable?");
+    let bad =
+        |what: &str| Error::step_failed(what.to_owned()).next("is `format: hex_zlib_json` right for this process variable?");
     if digits.is_empty() || !digits.len().is_multiple_of(2) {
         return Err(bad("it does not hold pairs of hexadecimal digits"));
     }
@@ -163,7 +169,13 @@ fn decode(raw: &str) -> Result<String> {
 }
 
 /// Where `caget` lies in the server's tree, when the inventory has no place `caget`.
-const USUAL_CAGET: [&str; 4] = ["caget.exe", "caget", "EPICS\\base\\master\\bin\\windows-x64\\caget.exe", "base\\master\\bin\\windows-x64\\caget.exe"];
+const USUAL_CAGET: [&str; 5] = [
+    "caget.exe",
+    "caget",
+    "base\\master\\bin\\windows-x64\\caget.exe",
+    "EPICS\\base\\master\\bin\\windows-x64\\caget.exe",
+    "ioc_tools\\caget.bat",
+];
 /// Seconds that caget waits for an answer.
 const ANSWER: &str = "5";
 /// What caget writes about a variable nobody has.
@@ -209,7 +221,9 @@ impl<'a> Reader<'a> {
         let value = |name: &String| match value_of(name, &seen.output) {
             Some(value) if !NOBODY.iter().any(|n| value.contains(n)) => Ok(value.to_owned()),
             Some(value) => Err(value.to_owned()),
-            None if names.len() == 1 && seen.exit_code == 0 && !seen.output.trim().is_empty() => Ok(seen.output.trim().to_owned()),
+            None if names.len() == 1 && seen.exit_code == 0 && !seen.output.trim().is_empty() => {
+                Ok(seen.output.trim().to_owned())
+            }
             None => Err(why.clone()),
         };
         Ok(names.iter().map(|name| (name.clone(), value(name))).collect())

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceCheck {
+    /// The service's name.
     pub name: String,
+    /// The state it must be in.
     pub is: crate::actions::service::ServiceState,
 }
 
@@ -29,7 +31,9 @@ impl Look for ServiceCheck {
             return Ok(Finding::Holds(format!("service {} is {word}", self.name), word.into()));
         }
         let error = Error::step_failed(format!("service {} is {word}, and {} is wanted", self.name, self.wanted().word()));
-        Ok(Finding::Fails(error.next(format!("bring it there by a step `service: {{name: {}, state: ...}}`, or by hand", self.name))))
+        Ok(Finding::Fails(
+            error.next(format!("bring it there by a step `service: {{name: {}, state: ...}}`, or by hand", self.name)),
+        ))
     }
 }
 

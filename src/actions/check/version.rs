@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub struct VersionCheck {
     /// The folder that holds `VERSION.txt`.
     pub at: Place,
+    /// What it must be.
     pub is: String,
 }
 
@@ -28,7 +29,10 @@ impl Look for VersionCheck {
         if found.as_deref() == Some(self.is.as_str()) {
             return Ok(Finding::Holds(format!("{} is version {}", self.at, self.is), found.into()));
         }
-        let found = found.map_or_else(|| format!("there is no VERSION.txt in {folder}, or it is empty"), |v| format!("{folder} is version {v}"));
+        let found = found.map_or_else(
+            || format!("there is no VERSION.txt in {folder}, or it is empty"),
+            |v| format!("{folder} is version {v}"),
+        );
         let error = Error::step_failed(format!("{found}, and {} is wanted", self.is));
         Ok(Finding::Fails(error.next("see which release put the folder there: `ibexdeploy status` shows it")))
     }

@@ -3,7 +3,7 @@
 use crate::cli::{GlobalOptions, exit, output};
 use crate::error::Result;
 use crate::events::{RunFolder, Summary};
-use crate::report::{Screen, run_list};
+use crate::report::run_list;
 use clap::Args;
 
 /// List the runs of this controller, the newest first
@@ -14,7 +14,7 @@ impl List {
     pub(in crate::cli) fn run(self, global: &GlobalOptions) -> Result<u8> {
         let folders = RunFolder::list(&global.state_folder()?)?;
         let runs = folders.iter().map(RunFolder::summary).collect::<Result<Vec<Summary>>>()?;
-        output::document(global, &runs, || run_list(&runs, Screen::of_stdout()))?;
+        output::document(global, &runs, || run_list(&runs, global.screen()))?;
         Ok(exit::OK)
     }
 }

@@ -25,7 +25,7 @@ impl Report {
         state.run.get_or_insert_with(|| folder.id().clone());
         let place = Where { folder: Some(folder.path().to_owned()) };
         output::document(global, &StoredRun { state: &state, damage: &log.damage }, || {
-            let screen = if self.markdown { Screen::PLAIN } else { Screen::of_stdout() };
+            let screen = if self.markdown { Screen::PLAIN } else { global.screen() };
             let damage = damage_lines(&log.damage, screen);
             let report = report::Report::new(&state, &place);
             damage + &if self.markdown { report.markdown() } else { report.text(screen) }

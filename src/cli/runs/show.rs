@@ -3,7 +3,7 @@
 use crate::cli::{GlobalOptions, exit, output};
 use crate::error::Result;
 use crate::events::{RunFolder, RunState};
-use crate::report::{Screen, StoredRun, Where, run_events, run_show};
+use crate::report::{StoredRun, Where, run_events, run_show};
 use clap::Args;
 
 /// Show a run: what it was, where each instrument stands, how it ended; with -v its events too
@@ -23,7 +23,7 @@ impl Show {
         output::document(global, &StoredRun { state: &state, damage: &log.damage }, || {
             let place = Where { folder: Some(folder.path().to_owned()) };
             let mut text = if global.verbose > 0 { run_events(&log.events, global.verbose) } else { String::new() };
-            text.push_str(&run_show(&state, &log.damage, &place, Screen::of_stdout()));
+            text.push_str(&run_show(&state, &log.damage, &place, global.screen()));
             text
         })?;
         Ok(exit::OK)

@@ -203,9 +203,7 @@ impl Platform for Sandbox {
     fn flush_volume(&self, path: &Path) -> Result<()> {
         let (existing, _) = self.existing(path)?;
         let folder = std::fs::File::open(existing).cannot(|| format!("open {}", existing.display()))?;
-        rustix::fs::syncfs(&folder)
-            .map_err(std::io::Error::from)
-            .cannot(|| format!("flush the volume of {}", existing.display()))
+        rustix::fs::syncfs(&folder).map_err(std::io::Error::from).cannot(|| format!("flush the volume of {}", existing.display()))
     }
 
     fn shell_line(&self, line: &str) -> (String, Vec<String>) {

@@ -73,14 +73,27 @@ impl Process {
             return None;
         }
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let arguments = line.strip_suffix(&[0]).unwrap_or(&line).split(|b| *b == 0).map(|a| String::from_utf8_lossy(a).into_owned()).collect();
+        let arguments = line
+            .strip_suffix(&[0])
+            .unwrap_or(&line)
+            .split(|b| *b == 0)
+            .map(|a| String::from_utf8_lossy(a).into_owned())
+            .collect();
         Some(Self { pid, parent, executable: target(pid, "exe"), folder: target(pid, "cwd"), arguments })
     }
 
     fn info(&self) -> ProcessInfo {
-        let script = self.script();
+        let (script, inline) = match self.interpreted() {
+            Interpreted::Script(script) => (Some(script), false),
+            Interpreted::Inline => (None, true),
+            Interpreted::Nothing => (None, false),
+        };
         let named = script.as_deref().or(self.executable.as_deref()).and_then(Path::file_name);
-        let name = named.map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let mut name = named.map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        if inline {
+            // Told apart from a prompt, which runs nothing.
+            name.push_str(" -c");
+        }
         let scripts = script.into_iter().collect();
         ProcessInfo {
             pid: self.pid,
@@ -92,21 +105,32 @@ impl Process {
         }
     }
 
-    /// The script that an interpreter runs, resolved.
-    fn script(&self) -> Option<PathBuf> {
-        let interpreter = self.executable.as_deref()?.file_name()?.to_str()?;
-        let known = INTERPRETERS.iter().any(|i| interpreter.strip_prefix(i).is_some_and(|v| !v.starts_with(char::is_alphabetic)));
-        if !known {
-            return None;
+    /// What an interpreter runs.
+    fn interpreted(&self) -> Interpreted {
+        let interpreter = self.executable.as_deref().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned());
+        let version = |rest: &str| !rest.starts_with(char::is_alphabetic);
+        if !interpreter.is_some_and(|name| INTERPRETERS.iter().any(|i| name.strip_prefix(i).is_some_and(version))) {
+            return Interpreted::Nothing;
         }
-        let mut arguments = self.arguments.iter().skip(1);
-        let first = arguments.find(|a| !a.starts_with('-') || inline(a))?;
-        if inline(first) {
-            return None;
+        match self.arguments.iter().skip(1).find(|a| !a.starts_with('-') || inline(a)) {
+            None => Interpreted::Nothing,
+            Some(option) if inline(option) => Interpreted::Inline,
+            Some(script) => {
+                let path = self.folder.as_deref().unwrap_or(Path::new("/")).join(script);
+                Interpreted::Script(path.canonicalize().unwrap_or(path))
+            }
         }
-        let path = self.folder.as_deref().unwrap_or(Path::new("/")).join(first);
-        Some(path.canonicalize().unwrap_or(path))
     }
+}
+
+/// What an interpreter runs.
+enum Interpreted {
+    /// The script, resolved.
+    Script(PathBuf),
+    /// Text on the command line, or a module.
+    Inline,
+    /// It waits for input, or is no interpreter.
+    Nothing,
 }
 
 /// An option after which no script file follows: `-c` (alone or among others, as in `-ec`) and Python's `-m`.

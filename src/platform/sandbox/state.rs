@@ -103,12 +103,8 @@ impl StateFile {
     fn lock(&self) -> Result<File> {
         std::fs::create_dir_all(&self.home).cannot(|| format!("make {}", self.home.display()))?;
         let path = self.home.join("sandbox.lock");
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .cannot(|| format!("open {}", path.display()))?;
+        let file =
+            File::options().create(true).truncate(false).write(true).open(&path).cannot(|| format!("open {}", path.display()))?;
         file.lock().cannot(|| format!("lock {}", path.display()))?;
         Ok(file)
     }
@@ -136,7 +132,8 @@ impl StateFile {
 
     fn store(&self, state: &State) -> Result<()> {
         let path = self.path();
-        let text = serde_json::to_string_pretty(state).map_err(|e| Error::internal("cannot write the sandbox's state").because(e))?;
+        let text =
+            serde_json::to_string_pretty(state).map_err(|e| Error::internal("cannot write the sandbox's state").because(e))?;
         let cannot = || format!("write {}", path.display());
         let mut file = tempfile::Builder::new().prefix(".sandbox").tempfile_in(&self.home).cannot(cannot)?;
         file.write_all(text.as_bytes()).and_then(|()| file.write_all(b"\n")).cannot(cannot)?;

@@ -91,6 +91,18 @@ fn a_script_stands_for_a_program() {
 }
 
 #[test]
+fn a_shell_that_runs_text_is_no_prompt() {
+    let bench = Bench::new();
+    let mut shell = Command::new("sh");
+    let mut child =
+        shell.args(["-ec", "read line; true"]).current_dir(&bench.root).stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let found = bench.platform.processes().unwrap();
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    assert!(found.iter().any(|p| p.pid == child.id() && !p.is_shell_standing()), "{found:?}");
+}
+
+#[test]
 fn an_ended_program_is_gone_at_once() {
     let bench = Bench::new();
     let program = bench.program("C:\\x.exe");
@@ -176,7 +188,10 @@ fn lines_run_by_the_shell_with_the_root_at_hand() {
 #[test]
 fn background_work_goes_back_to_the_usual_priority() {
     let bench = Bench::new();
+    let before = rustix::process::getpriority_process(None).unwrap();
     bench.platform.background_priority(true);
+    let lowered = rustix::process::getpriority_process(None).unwrap();
+    assert_eq!(lowered > before, rustix::process::geteuid().is_root(), "only who can raise it again lowers it");
     bench.platform.background_priority(false);
     assert_eq!(rustix::process::getpriority_process(None).unwrap(), 0);
 }

@@ -1,0 +1,185 @@
+//! Changes made by hand to an installed tree since the last release: found by comparing with the baseline that was
+//! written at its close, saved before a release replaces them.
+
+use super::difference::SyncDifference;
+use super::{Sync, index};
+use crate::actions::StepContext;
+use crate::actions::moves::write_safely;
+use crate::actions::volumes::resolved;
+use crate::content::{ContentHash, TreeIndex};
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::paths::{PathPatterns, RelPath};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The tree of a component as a release left it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Baseline {
+    /// Patterns of what the sync does not compare file by file: kept, generated and swapped whole.
+    ignored: Vec<String>,
+    files: BTreeMap<RelPath, BaselineFile>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct BaselineFile {
+    size: u64,
+    hash: ContentHash,
+}
+
+/// A file that somebody changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandChange {
+    pub path: RelPath,
+    pub kind: HandChangeKind,
+}
+
+/// What was done to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HandChangeKind {
+    Added,
+    Changed,
+    Removed,
+}
+
+/// The manifest inside a patch archive.
+#[derive(Debug, Serialize)]
+struct HotfixHead {
+    id: String,
+    description: String,
+}
+
+fn baseline_file(home: &Path, component: &str) -> PathBuf {
+    home.join("index").join(format!("{component}.baseline.json"))
+}
+
+fn read_baseline(home: &Path, component: &str) -> Result<Option<Baseline>> {
+    let file = baseline_file(home, component);
+    match std::fs::read(&file) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+            Error::new(ErrorKind::Integrity, format!("{} is damaged", file.display()))
+                .because(e)
+                .next("remove it: hand-made changes are unknown until the next release is closed")
+        }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io(format!("read {}", file.display()), &e)),
+    }
+}
+
+/// Writes down the tree as it is now: what differs from this later was changed by hand.
+///
+/// # Errors
+/// When the tree cannot be read or the baseline cannot be written.
+pub fn write_baseline(cx: &StepContext<'_>, sync: &Sync) -> Result<()> {
+    let ignored = [sync.keep.as_slice(), sync.generated.as_slice(), sync.as_unit.as_slice()].concat();
+    let target = resolved(&cx.native(&sync.to)?)?;
+    let tree = index(cx.home, &target, &PathPatterns::new(&ignored)?)?;
+    let files = tree.entries.into_iter().map(|(path, e)| (path, BaselineFile { size: e.size, hash: e.hash })).collect();
+    let bytes =
+        serde_json::to_vec(&Baseline { ignored, files }).map_err(|e| Error::internal("cannot write a baseline").because(e))?;
+    write_safely(&baseline_file(cx.home, &sync.component), &bytes)
+}
+
+/// The changes made by hand to a component's tree (a native path) since its baseline; nothing when there is no
+/// baseline, so that they are unknown.
+///
+/// # Errors
+/// When the tree or the baseline cannot be read.
+pub fn hand_changes(
+    home: &Path,
+    component: &str,
+    target: &Path,
+    keep: &[String],
+    generated: &[String],
+) -> Result<Option<Vec<HandChange>>> {
+    let Some(baseline) = read_baseline(home, component)? else { return Ok(None) };
+    let skip = PathPatterns::new(&[baseline.ignored.as_slice(), keep, generated].concat())?;
+    let tree = index(home, &resolved(target)?, &skip)?;
+    Ok(Some(changes(&baseline, &tree, &skip)))
+}
+
+fn changes(baseline: &Baseline, tree: &TreeIndex, skip: &PathPatterns) -> Vec<HandChange> {
+    let mut found = Vec::new();
+    for (path, entry) in tree.entries.iter().filter(|(p, _)| !skip.covers(p)) {
+        match baseline.files.get(path) {
+            None => found.push(HandChange { path: path.clone(), kind: HandChangeKind::Added }),
+            Some(b) if b.hash != entry.hash => found.push(HandChange { path: path.clone(), kind: HandChangeKind::Changed }),
+            Some(_) => {}
+        }
+    }
+    let gone = baseline.files.keys().filter(|p| !tree.entries.contains_key(*p) && !skip.covers(p));
+    found.extend(gone.map(|path| HandChange { path: path.clone(), kind: HandChangeKind::Removed }));
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
+/// Saves the hand-made changes that a sync is about to replace or remove, and tells of them.
+///
+/// # Errors
+/// When they cannot be read or saved: then nothing may be replaced.
+pub fn save_before_replacing(
+    sync: &Sync,
+    cx: &StepContext<'_>,
+    target: &Path,
+    installed: &TreeIndex,
+    difference: &SyncDifference,
+) -> Result<()> {
+    if installed.entries.is_empty() {
+        return Ok(());
+    }
+    let Some(baseline) = read_baseline(cx.home, &sync.component)? else {
+        cx.progress.hand_changes(&sync.component, None, None);
+        return Ok(());
+    };
+    let skip = PathPatterns::new(&[baseline.ignored.as_slice(), &sync.keep, &sync.generated].concat())?;
+    let goes = |path: &RelPath| std::iter::successors(Some(path.clone()), RelPath::parent).any(|p| difference.outs.contains(&p));
+    let lost: Vec<HandChange> = changes(&baseline, installed, &skip)
+        .into_iter()
+        .filter(|c| c.kind != HandChangeKind::Removed && goes(&c.path))
+        .filter(|c| installed.entries.get(&c.path).is_some_and(|e| e.link.is_none()))
+        .collect();
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let name = format!("{}-{}.zip", cx.plan.run, sync.component);
+    let archive = cx.home.join("hand-changes").join(&name);
+    save(sync, cx, target, &lost, &archive)?;
+    let shown = archive.display().to_string();
+    cx.progress.hand_changes(&sync.component, Some(lost.len() as u64), Some(&shown));
+    cx.progress.remind(&format!(
+        "{} of {} changed by hand since the last release will be replaced; saved in {shown}: apply them again as a hotfix, or drop them",
+        super::counted(lost.len(), "file"),
+        sync.component
+    ));
+    Ok(())
+}
+
+/// Writes a patch archive: the files under the component's name, and `hotfix.yaml`.
+fn save(sync: &Sync, cx: &StepContext<'_>, target: &Path, files: &[HandChange], archive: &Path) -> Result<()> {
+    let head = HotfixHead {
+        id: format!("hand-changes-{}-{}", cx.plan.run, sync.component.to_lowercase()),
+        description: format!("changes made by hand on {} to {}, saved before a release", cx.plan.instrument, sync.component),
+    };
+    let head = serde_saphyr::to_string(&head).map_err(|e| Error::internal("cannot write a hotfix.yaml").because(e))?;
+    let folder = archive.parent().unwrap_or(cx.home);
+    std::fs::create_dir_all(folder).cannot(|| format!("make the folder {}", folder.display()))?;
+    let part = archive.with_extension("part");
+    let write = || -> std::io::Result<()> {
+        let mut zip = zip::ZipWriter::new(std::io::BufWriter::new(std::fs::File::create(&part)?));
+        let options = zip::write::SimpleFileOptions::default();
+        zip.start_file("hotfix.yaml", options)?;
+        zip.write_all(head.as_bytes())?;
+        for change in files {
+            let at = change.path.under(target);
+            let large = at.metadata()?.len() >= u64::from(u32::MAX);
+            zip.start_file(format!("{}/{}", sync.component, change.path), options.large_file(large))?;
+            std::io::copy(&mut std::fs::File::open(&at)?, &mut zip)?;
+        }
+        let file = zip.finish()?.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+        file.sync_all()?;
+        std::fs::rename(&part, archive)
+    };
+    write().cannot(|| format!("save hand-made changes to {}", archive.display()))
+}

@@ -1,0 +1,344 @@
+//! `sync`: a component of the kit over an installed tree.
+//!
+//! Beside the running IBEX only what differs is staged, on the volume of the target; applying is renames, from one
+//! intent record. A file that changes between the two is staged again when `apply` begins.
+
+pub mod difference;
+pub mod hand;
+pub mod staging;
+
+use super::moves::{Moves, MovesRecord, shown, write_safely};
+use super::volumes::{self, Areas};
+use super::{Applied, Difference, FetchStats, Perform, Probe, SpaceNeed, StepContext, UndoRecord, Undone};
+use crate::content::{ContentHash, HashCache, Manifest, TreeIndex};
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::paths::{PathPatterns, Place, RelPath};
+use crate::plan::ComponentPlan;
+use crate::units::Size;
+use difference::{Arrival, Rules, SyncDifference, WantedTree};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use staging::{Source, Staging};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+pub use hand::{HandChange, HandChangeKind, hand_changes, write_baseline};
+
+/// Lines of a difference that a probe gives at most.
+const MOST_ITEMS: usize = 2_000;
+
+/// Makes a folder equal to a component of the kit: stages only what differs, then renames.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sync {
+    /// The component's name in the kit, for example `EPICS`.
+    pub component: String,
+    /// A folder inside the component that is the tree, for example `Client` in `Client`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// The installed tree.
+    pub to: Place,
+    /// Paths of the target that are never touched, compared or removed. Patterns relative to `to`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keep: Vec<String>,
+    /// Paths of the component that are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// Folders swapped whole when anything in them differs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub as_unit: Vec<String>,
+    /// Removes files that the component does not have, apart from `keep` and `generated`.
+    #[serde(default)]
+    pub remove_extra: bool,
+    /// Files that running programs make in the tree (`**/__pycache__`, logs): neither hand-made changes nor extra.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub generated: Vec<String>,
+}
+
+/// Everything that one look at the target and the component gave.
+struct Look {
+    target: PathBuf,
+    wanted: WantedTree,
+    installed: TreeIndex,
+    difference: SyncDifference,
+}
+
+impl Look {
+    fn staging<'a>(&'a self, sync: &'a Sync, areas: &'a Areas) -> Staging<'a> {
+        Staging {
+            target: &self.target,
+            areas,
+            wanted: &self.wanted,
+            installed: &self.installed,
+            source: Source::Kit { component: &sync.component },
+        }
+    }
+}
+
+impl Sync {
+    fn look(&self, cx: &StepContext<'_>) -> Result<Look> {
+        let target = volumes::resolved(&cx.native(&self.to)?)?;
+        if target.is_file() {
+            return Err(Error::new(ErrorKind::Refused, format!("{} is a file, not a folder", shown(cx, &target))));
+        }
+        let manifest = self.manifest(cx)?;
+        let kept = PathPatterns::new(&self.keep)?;
+        let generated = PathPatterns::new(&self.generated)?;
+        let wanted = difference::wanted_tree(&manifest, self.from.as_deref(), &PathPatterns::new(&self.exclude)?, &kept)?;
+        let skip = self.not_compared(&wanted, &generated)?;
+        let installed = index(cx.home, &target, &skip)?;
+        let units = PathPatterns::new(&self.as_unit)?;
+        let rules = Rules { target: &target, kept: &kept, generated: &generated, units: &units, remove_extra: self.remove_extra };
+        let difference = difference::compare(&wanted, &installed, &rules)?;
+        Ok(Look { target, wanted, installed, difference })
+    }
+
+    /// What is left out of the index: what is kept, and generated files unless the component has some of its own.
+    fn not_compared(&self, wanted: &WantedTree, generated: &PathPatterns) -> Result<PathPatterns> {
+        if !generated.is_empty() && wanted.keys().any(|p| generated.covers(p)) {
+            return PathPatterns::new(&self.keep);
+        }
+        PathPatterns::new(&[self.keep.as_slice(), self.generated.as_slice()].concat())
+    }
+
+    fn component<'a>(&self, cx: &StepContext<'a>) -> Result<&'a ComponentPlan> {
+        cx.plan.component(&self.component)
+    }
+
+    /// The component's manifest, kept in the run's folder once it came.
+    fn manifest(&self, cx: &StepContext<'_>) -> Result<Manifest> {
+        let hash = self.component(cx)?.manifest;
+        let file = cx.run_dir.join(format!("manifest-{}.json", hash.short()));
+        if let Ok(bytes) = std::fs::read(&file)
+            && ContentHash::of(&bytes) == hash
+        {
+            return Manifest::from_bytes(&bytes);
+        }
+        let bytes = cx.content.blob(&hash, cx.progress, cx.deadline)?;
+        if ContentHash::of(&bytes) != hash {
+            return Err(Error::new(ErrorKind::Integrity, format!("the manifest of {} is not the planned one", self.component)));
+        }
+        write_safely(&file, &bytes)?;
+        Manifest::from_bytes(&bytes)
+    }
+
+    fn file(&self, cx: &StepContext<'_>, target: &Path, suffix: &str) -> PathBuf {
+        cx.data_file(&format!("{}.{suffix}", volumes::target_key(target)))
+    }
+
+    /// The names of what was staged completely, or nothing when staging never came to its end.
+    fn staged_names(&self, cx: &StepContext<'_>, target: &Path) -> BTreeSet<String> {
+        let bytes = std::fs::read(self.file(cx, target, "staged.json")).unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+
+    /// Stages arrivals, saves hand-made changes that would go, and writes down what is staged.
+    fn bring(&self, cx: &StepContext<'_>, look: &Look, areas: &Areas, arrivals: &[&Arrival]) -> Result<FetchStats> {
+        hand::save_before_replacing(self, cx, &look.target, &look.installed, &look.difference)?;
+        let staging = look.staging(self, areas);
+        let stats = staging.stage(cx, arrivals)?;
+        let names: BTreeSet<String> = look.difference.arrivals.iter().map(|a| staging.name(a)).collect();
+        let bytes = serde_json::to_vec(&names).map_err(|e| Error::internal("cannot write names").because(e))?;
+        write_safely(&self.file(cx, &look.target, "staged.json"), &bytes)?;
+        Ok(stats)
+    }
+
+    /// Looks again, stages what has changed since, and writes down the moves. Nothing when there is nothing to do.
+    fn prepare(&self, cx: &StepContext<'_>, target: &Path, moves_file: &Path) -> Result<Option<(Moves, MovesRecord)>> {
+        let look = self.look(cx)?;
+        if look.difference.is_empty() {
+            return Ok(None);
+        }
+        let areas = volumes::step_areas(cx, target)?;
+        let staging = look.staging(self, &areas);
+        let staged = self.staged_names(cx, target);
+        let ready = |a: &Arrival| {
+            let name = staging.name(a);
+            staged.contains(&name) && areas.stage.join(&name).symlink_metadata().is_ok()
+        };
+        let missing: Vec<&Arrival> = look.difference.arrivals.iter().filter(|a| !ready(a)).collect();
+        if !missing.is_empty() {
+            if !staged.is_empty() {
+                let files: usize = missing.iter().map(|a| a.files.len()).sum();
+                cx.progress.note(&format!("{files} files of {} changed since they were staged: staged again", self.component));
+            }
+            self.bring(cx, &look, &areas, &missing).map_err(|e| {
+                e.context(format!("{} changed between staging and now, and cannot be staged again", shown(cx, target)))
+            })?;
+        }
+        refuse_in_use(cx, &look.target, &look.difference)?;
+        let mut moves = staging.moves(&look.difference)?;
+        moves.result = result_of(&look, &staging);
+        let record = moves.write(moves_file)?;
+        Ok(Some((moves, record)))
+    }
+}
+
+fn result_of(look: &Look, staging: &Staging<'_>) -> serde_json::Value {
+    let (bytes, _) = staging.bytes(&look.difference);
+    serde_json::json!({
+        "replaced": look.difference.replaced.len(),
+        "added": look.difference.added.len(),
+        "removed": look.difference.removed.len(),
+        "bytes": bytes,
+    })
+}
+
+/// The index of a tree, with the hashes known from the last time.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn index(home: &Path, target: &Path, skip: &PathPatterns) -> Result<TreeIndex> {
+    let cache = HashCache::open(&home.join("index").join(format!("{}.hashes", volumes::target_key(target))));
+    let index = TreeIndex::build(target, &cache, skip)?;
+    cache.save()?;
+    Ok(index)
+}
+
+/// Windows refuses to move a folder that a program stands in, and a program that runs: found out before anything moves.
+fn refuse_in_use(cx: &StepContext<'_>, target: &Path, difference: &SyncDifference) -> Result<()> {
+    let going: Vec<PathBuf> = difference.outs.iter().map(|p| p.under(target)).collect();
+    if going.is_empty() {
+        return Ok(());
+    }
+    let holds = |path: &Option<PathBuf>| path.as_ref().is_some_and(|p| going.iter().any(|g| p.starts_with(g)));
+    let users: Vec<String> = cx
+        .platform
+        .processes()?
+        .iter()
+        .filter(|p| p.pid != std::process::id() && (holds(&p.executable) || holds(&p.folder)))
+        .map(|p| format!("{} ({})", p.name, p.pid))
+        .collect();
+    if users.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Refused, format!("{} is in use by {}", shown(cx, target), users.join(", ")))
+        .next("close these programs, or end them with a `process` step before"))
+}
+
+impl Perform for Sync {
+    fn describe(&self) -> String {
+        format!("sync {} to {}", self.component, self.to)
+    }
+
+    fn probe(&self, cx: &StepContext<'_>) -> Result<Probe> {
+        let look = self.look(cx)?;
+        if look.difference.is_empty() {
+            return Ok(Probe { difference: Difference::None, summary: "already the same".to_owned(), ..Probe::default() });
+        }
+        let areas = Areas { stage: PathBuf::new(), undo: PathBuf::new() };
+        let (_, fetch_bytes) = look.staging(self, &areas).bytes(&look.difference);
+        let changed = look.difference.added.len() + look.difference.replaced.len();
+        let mut items = look.difference.items();
+        if items.len() > MOST_ITEMS {
+            let more = items.len() - MOST_ITEMS;
+            items.truncate(MOST_ITEMS);
+            items.push(format!("... and {more} more"));
+        }
+        let mut summary = format!("{}, {} to fetch", counted(changed, "file"), Size(fetch_bytes));
+        if !look.difference.removed.is_empty() {
+            summary.push_str(&format!(", {} to remove", look.difference.removed.len()));
+        }
+        Ok(Probe { difference: Difference::Some, summary, items, fetch_bytes })
+    }
+
+    fn space(&self, cx: &StepContext<'_>) -> Result<Vec<SpaceNeed>> {
+        let target = volumes::resolved(&cx.native(&self.to)?)?;
+        if Moves::begun(&self.file(cx, &target, "moves.json"))?.is_some() {
+            return Ok(Vec::new());
+        }
+        let look = self.look(cx)?;
+        let areas = Areas { stage: PathBuf::new(), undo: PathBuf::new() };
+        let staged = self.staged_names(cx, &target);
+        let staging = look.staging(self, &areas);
+        let mut rest = look.difference.clone();
+        rest.arrivals.retain(|a| !staged.contains(&staging.name(a)));
+        let (bytes, _) = staging.bytes(&rest);
+        Ok(vec![SpaceNeed { on: cx.path(&self.to)?, bytes, what: format!("staged files of {}", self.component) }])
+    }
+
+    fn stage(&self, cx: &StepContext<'_>) -> Result<FetchStats> {
+        let target = volumes::resolved(&cx.native(&self.to)?)?;
+        if Moves::begun(&self.file(cx, &target, "moves.json"))?.is_some() {
+            return Ok(FetchStats::default());
+        }
+        let look = self.look(cx)?;
+        if look.difference.is_empty() {
+            return Ok(FetchStats::default());
+        }
+        let areas = volumes::step_areas(cx, &target)?;
+        let arrivals: Vec<&Arrival> = look.difference.arrivals.iter().collect();
+        self.bring(cx, &look, &areas, &arrivals)
+    }
+
+    fn apply(&self, cx: &StepContext<'_>) -> Result<Applied> {
+        let target = volumes::resolved(&cx.native(&self.to)?)?;
+        let moves_file = self.file(cx, &target, "moves.json");
+        let begun = match Moves::begun(&moves_file)? {
+            Some(begun) => Some(begun),
+            None => self.prepare(cx, &target, &moves_file)?,
+        };
+        let Some((moves, record)) = begun else {
+            return Ok(Applied::ok("already the same")
+                .with_result(serde_json::json!({"replaced": 0, "added": 0, "removed": 0, "bytes": 0})));
+        };
+        cx.undo_log.intend(UndoRecord::Sync(SyncUndo { moves: record }))?;
+        moves.run(cx)?;
+        let wanted = self.look_at_arrivals(cx, &moves)?;
+        let number = |key: &str| moves.result.get(key).and_then(serde_json::Value::as_u64).unwrap_or(0);
+        let summary = format!(
+            "{wanted} verified: {} replaced, {} added, {} removed",
+            number("replaced"),
+            number("added"),
+            number("removed")
+        );
+        Ok(Applied::changed(summary).with_result(moves.result))
+    }
+}
+
+impl Sync {
+    /// Compares every file that came, also those inside whole folders, with the manifest by a look at each.
+    fn look_at_arrivals(&self, cx: &StepContext<'_>, moves: &Moves) -> Result<String> {
+        let manifest = self.manifest(cx)?;
+        let kept = PathPatterns::new(&self.keep)?;
+        let wanted = difference::wanted_tree(&manifest, self.from.as_deref(), &PathPatterns::new(&self.exclude)?, &kept)?;
+        let came: BTreeSet<&RelPath> = moves.ins.iter().map(|i| &i.path).collect();
+        let mut files = 0;
+        for (path, wanted) in &wanted {
+            let above = std::iter::successors(Some(path.clone()), RelPath::parent).any(|p| came.contains(&p));
+            if above {
+                let at = path.under(&moves.target);
+                let meta = std::fs::symlink_metadata(&at).cannot(|| format!("find {}", shown(cx, &at)))?;
+                if !meta.is_file() || meta.len() != wanted.size {
+                    return Err(Error::new(ErrorKind::Integrity, format!("{} is not what was staged", shown(cx, &at))));
+                }
+                files += 1;
+            }
+        }
+        Ok(counted(files, "file"))
+    }
+}
+
+/// A number and its noun.
+pub fn counted(n: usize, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}
+
+/// How to take it back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SyncUndo {
+    pub moves: MovesRecord,
+}
+
+impl SyncUndo {
+    /// Puts back what was there, and what came goes back to the stage area.
+    ///
+    /// # Errors
+    /// When a rename is refused.
+    pub fn undo(&self, cx: &StepContext<'_>) -> Result<Undone> {
+        self.moves.undo(cx)
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests;

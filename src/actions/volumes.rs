@@ -1,0 +1,183 @@
+//! Where a run's staged content and undo data lie: on the volume of the target itself, so that applying is renaming.
+
+use super::StepContext;
+use crate::content::ContentHash;
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The two kinds of area a run has on a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Area {
+    /// Content that waits to be renamed into place.
+    Stage,
+    /// What was there before.
+    Undo,
+}
+
+impl Area {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Stage => "stage",
+            Self::Undo => "undo",
+        }
+    }
+}
+
+/// The areas of one step for one target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Areas {
+    pub stage: PathBuf,
+    pub undo: PathBuf,
+}
+
+/// The path with the links in its existing part followed; the part that does not exist yet stays as it is.
+///
+/// # Errors
+/// When the system cannot resolve the existing part.
+pub fn resolved(path: &Path) -> Result<PathBuf> {
+    let mut missing: Vec<OsString> = Vec::new();
+    let mut here = path;
+    loop {
+        if std::fs::symlink_metadata(here).is_ok() {
+            let mut found = std::fs::canonicalize(here).cannot(|| format!("follow {}", here.display()))?;
+            found.extend(missing.iter().rev());
+            return Ok(found);
+        }
+        let (Some(parent), Some(name)) = (here.parent(), here.file_name()) else {
+            return Ok(path.to_path_buf());
+        };
+        missing.push(name.to_owned());
+        here = parent;
+    }
+}
+
+/// The area of this run on the volume of `target` (a native path, which need not exist yet). Makes the folder and
+/// notes it in the run's folder, so that [`areas_of_run`] finds it again.
+///
+/// # Errors
+/// When the volume cannot be told or the folder cannot be made.
+pub fn run_area(cx: &StepContext<'_>, target: &Path, area: Area) -> Result<PathBuf> {
+    let base = run_base(cx, &resolved(target)?)?;
+    let folder = base.join(area.folder());
+    if !folder.is_dir() {
+        note_base(cx.run_dir, &base)?;
+        std::fs::create_dir_all(&folder).cannot(|| format!("make the folder {}", folder.display()))?;
+    }
+    Ok(folder)
+}
+
+/// The areas of a step for one of its targets; each target has its own, also when a step runs for several items.
+///
+/// # Errors
+/// As [`run_area`].
+pub fn step_areas(cx: &StepContext<'_>, target: &Path) -> Result<Areas> {
+    areas_on(cx, target, target)
+}
+
+/// The areas for a path that is itself moved and not followed (a link, a single file): on the volume of the folder it
+/// lies in.
+///
+/// # Errors
+/// As [`run_area`].
+pub fn areas_beside(cx: &StepContext<'_>, path: &Path) -> Result<Areas> {
+    areas_on(cx, path.parent().unwrap_or(path), path)
+}
+
+fn areas_on(cx: &StepContext<'_>, on: &Path, target: &Path) -> Result<Areas> {
+    let name = format!("{}-{}", cx.step.id, target_key(target));
+    let make = |area| -> Result<PathBuf> {
+        let folder = run_area(cx, on, area)?.join(&name);
+        std::fs::create_dir_all(&folder).cannot(|| format!("make the folder {}", folder.display()))?;
+        Ok(folder)
+    };
+    Ok(Areas { stage: make(Area::Stage)?, undo: make(Area::Undo)? })
+}
+
+/// A few letters that stand for a target in file names.
+pub fn target_key(target: &Path) -> String {
+    ContentHash::of(target.to_string_lossy().as_bytes()).short()[..8].to_owned()
+}
+
+/// The folders on all volumes that hold a run's areas, by what [`run_area`] noted.
+///
+/// # Errors
+/// When the note cannot be read.
+pub fn areas_of_run(run_dir: &Path) -> Result<Vec<PathBuf>> {
+    let file = run_dir.join("areas.jsonl");
+    let text = match std::fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::io(format!("read {}", file.display()), &e)),
+    };
+    let mut bases: Vec<PathBuf> = Vec::new();
+    // A last line that was torn by a crash names a folder that was not made yet.
+    for base in text.lines().filter_map(|line| serde_json::from_str::<PathBuf>(line).ok()) {
+        if !bases.contains(&base) {
+            bases.push(base);
+        }
+    }
+    Ok(bases)
+}
+
+/// Removes the stage areas of a run, and with `undo` also what it kept for its undo.
+///
+/// # Errors
+/// When a folder cannot be removed.
+pub fn remove_areas(run_dir: &Path, undo: bool) -> Result<()> {
+    for base in areas_of_run(run_dir)? {
+        let gone = if undo { base.clone() } else { base.join(Area::Stage.folder()) };
+        match std::fs::remove_dir_all(&gone) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io(format!("remove {}", gone.display()), &e));
+            }
+            _ => {}
+        }
+        if undo && let Some(parent) = base.parent() {
+            // The folder above is shared by the runs: it goes with the last of them.
+            let _ = std::fs::remove_dir(parent);
+        }
+    }
+    Ok(())
+}
+
+fn run_base(cx: &StepContext<'_>, target: &Path) -> Result<PathBuf> {
+    let volume = cx.platform.volume_of(target)?;
+    if let Some(root) = cx.drives.sandbox_root()
+        && cx.platform.volume_of(root)? == volume
+    {
+        return Ok(root.join(".ibexdeploy").join("volumes").join(cx.plan.run.as_str()));
+    }
+    let mut top = nearest_folder(target)?;
+    while let Some(parent) = top.parent() {
+        if cx.platform.volume_of(parent)? != volume {
+            break;
+        }
+        top = parent.to_path_buf();
+    }
+    Ok(top.join(".ibexdeploy").join(cx.plan.run.as_str()))
+}
+
+/// The nearest folder above (or at) a path that exists.
+///
+/// # Errors
+/// When not even the root of the path exists: a drive that is not there.
+pub fn nearest_folder(path: &Path) -> Result<PathBuf> {
+    path.ancestors()
+        .find(|p| p.is_dir())
+        .map(Path::to_path_buf)
+        .ok_or_else(|| Error::new(ErrorKind::Io, format!("no part of {} exists", path.display())).next("is the drive attached?"))
+}
+
+fn note_base(run_dir: &Path, base: &Path) -> Result<()> {
+    let file = run_dir.join("areas.jsonl");
+    let line = serde_json::to_string(base).map_err(|e| Error::internal("cannot write a path").because(e))?;
+    let write = || -> std::io::Result<()> {
+        let mut out = std::fs::OpenOptions::new().create(true).append(true).open(&file)?;
+        // The line break comes first as well: after a torn line the next one still stands alone.
+        writeln!(out, "\n{line}")?;
+        out.sync_all()
+    };
+    write().cannot(|| format!("write {}", file.display()))
+}

@@ -1,0 +1,334 @@
+//! The folders that an external program writes to: copied before it runs, put back by undo.
+
+use super::moves::{Stamp, make_folder, mtime_ns, rename, set_mtime, shown, sync_folder, write_safely};
+use super::sync::staging::{in_parallel, still_wanted};
+use super::volumes::{resolved, step_areas};
+use super::{StepContext, UndoRecord, Undone};
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::paths::{RelPath, WinPath};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// How to put the folders back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WritesUndo {
+    pub folders: Vec<SavedFolder>,
+}
+
+/// A folder and where its copy lies.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SavedFolder {
+    /// The native path, resolved.
+    pub folder: PathBuf,
+    /// The copy; `tree` in it is the folder, `index.json` is there once the copy is complete.
+    pub saved: PathBuf,
+}
+
+/// What a folder consisted of; nothing when it did not exist.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct SavedIndex {
+    existed: bool,
+    entries: BTreeMap<RelPath, SavedEntry>,
+    /// The folder's own time of change.
+    mtime_ns: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct SavedEntry {
+    stamp: Stamp,
+    /// Where a link leads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    link: Option<PathBuf>,
+    /// A folder's time of change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mtime_ns: Option<i64>,
+}
+
+impl WritesUndo {
+    /// Saves the folders, after writing down how they are put back. Saving again copies only what has changed since,
+    /// so that most of it can be done beforehand with [`WritesUndo::prepare`].
+    ///
+    /// # Errors
+    /// When a folder cannot be copied: then the program must not run.
+    pub fn save(cx: &StepContext<'_>, folders: &[WinPath]) -> Result<()> {
+        let undo = Self::of(cx, folders)?;
+        // A program that is started again after a crash may have written already: the first copy stands.
+        let begun = cx.data_file("writes.begun");
+        if begun.exists() {
+            return cx.undo_log.intend(UndoRecord::Writes(undo));
+        }
+        for folder in &undo.folders {
+            folder.refresh(cx)?;
+        }
+        cx.undo_log.intend(UndoRecord::Writes(undo))?;
+        write_safely(&begun, b"the folders are saved; the program may have started\n")
+    }
+
+    /// Copies the folders beside the running IBEX, so that saving them during the outage is quick.
+    ///
+    /// # Errors
+    /// When a folder cannot be copied.
+    pub fn prepare(cx: &StepContext<'_>, folders: &[WinPath]) -> Result<()> {
+        Self::of(cx, folders)?.folders.iter().try_for_each(|f| f.refresh(cx))
+    }
+
+    /// Bytes in the folders that are to be saved: what [`WritesUndo::prepare`] takes at most.
+    ///
+    /// # Errors
+    /// When a folder cannot be read.
+    pub fn bytes(cx: &StepContext<'_>, folder: &WinPath) -> Result<u64> {
+        let index = SavedIndex::of(&resolved(&cx.drives.native(folder)?)?)?;
+        Ok(index.entries.values().map(|e| if let Stamp::File { size, .. } = e.stamp { size } else { 0 }).sum())
+    }
+
+    fn of(cx: &StepContext<'_>, folders: &[WinPath]) -> Result<Self> {
+        let mut saved = Vec::new();
+        for folder in folders {
+            let folder = resolved(&cx.drives.native(folder)?)?;
+            let place = step_areas(cx, &folder)?.undo.join("writes");
+            saved.push(SavedFolder { folder, saved: place });
+        }
+        Ok(Self { folders: saved })
+    }
+
+    /// Puts the folders back as they were saved; what was made since is moved beside the copy.
+    ///
+    /// # Errors
+    /// When something cannot be put back; calling it again goes on.
+    pub fn undo(&self, cx: &StepContext<'_>) -> Result<Undone> {
+        let mut left = Vec::new();
+        let mut changed = 0;
+        for folder in self.folders.iter().rev() {
+            changed += folder.put_back(cx, &mut left)?;
+        }
+        Ok(Undone { summary: format!("{} put back", super::sync::counted(changed, "path")), left })
+    }
+}
+
+impl SavedFolder {
+    fn tree(&self) -> PathBuf {
+        self.saved.join("tree")
+    }
+
+    fn index_file(&self) -> PathBuf {
+        self.saved.join("index.json")
+    }
+
+    fn read_index(&self) -> Result<Option<SavedIndex>> {
+        match std::fs::read(self.index_file()) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|e| Error::new(ErrorKind::Integrity, format!("{} is damaged", self.index_file().display())).because(e)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io(format!("read {}", self.index_file().display()), &e)),
+        }
+    }
+
+    /// Brings the copy to the folder's present state.
+    fn refresh(&self, cx: &StepContext<'_>) -> Result<()> {
+        let before = self.read_index()?.unwrap_or_default();
+        let now = SavedIndex::of(&self.folder)?;
+        if before == now && self.index_file().exists() {
+            return Ok(());
+        }
+        std::fs::create_dir_all(self.tree()).cannot(|| format!("make the folder {}", self.tree().display()))?;
+        // Without its index the copy counts for nothing until it is complete again.
+        match std::fs::remove_file(self.index_file()) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io(format!("remove {}", self.index_file().display()), &e));
+            }
+            _ => {}
+        }
+        for path in before.entries.keys().filter(|p| now.entries.get(*p) != before.entries.get(*p)).rev() {
+            remove_any(&path.under(&self.tree()), before.entries.get(path))?;
+        }
+        for (path, entry) in now.entries.iter().filter(|(_, e)| e.stamp == Stamp::Folder) {
+            let (from, to) = (path.under(&self.folder), path.under(&self.tree()));
+            std::fs::create_dir_all(&to).cannot(|| format!("make the folder {}", to.display()))?;
+            if before.entries.get(path) != Some(entry) {
+                cx.platform.copy_rights(&from, &to)?;
+            }
+        }
+        let files: Vec<&RelPath> = now
+            .entries
+            .iter()
+            .filter(|(p, e)| matches!(e.stamp, Stamp::File { .. }) && self.must_copy(p, e, &before))
+            .map(|(p, _)| p)
+            .collect();
+        in_parallel(&files, |path| {
+            still_wanted(cx)?;
+            copy_exactly(cx, &path.under(&self.folder), &path.under(&self.tree()))
+        })?;
+        let bytes = serde_json::to_vec(&now).map_err(|e| Error::internal("cannot write an index").because(e))?;
+        write_safely(&self.index_file(), &bytes)
+    }
+
+    fn must_copy(&self, path: &RelPath, entry: &SavedEntry, before: &SavedIndex) -> bool {
+        before.entries.get(path) != Some(entry)
+            || !matches!(Stamp::of(&path.under(&self.tree())), Ok(Some(s)) if s == entry.stamp)
+    }
+
+    fn put_back(&self, cx: &StepContext<'_>, left: &mut Vec<String>) -> Result<usize> {
+        // An incomplete copy means that the program was never started.
+        let Some(saved) = self.read_index()? else { return Ok(0) };
+        let now = SavedIndex::of(&self.folder)?;
+        if now == saved {
+            return Ok(0);
+        }
+        if !saved.existed {
+            let since = self.free_name("since")?;
+            rename(cx, &self.folder, &since)?;
+            return Ok(1);
+        }
+        make_folder(cx, &self.folder)?;
+        let mut changed = self.set_aside_what_is_new(cx, &saved, &now)?;
+        for (path, entry) in &saved.entries {
+            let at = path.under(&self.folder);
+            if Stamp::of(&at)? != Some(entry.stamp) || now.entries.get(path).map(|n| &n.link) != Some(&entry.link) {
+                self.restore(cx, path, entry, left)?;
+                changed += 1;
+            }
+        }
+        for (path, ns) in saved.entries.iter().rev().filter_map(|(p, e)| e.mtime_ns.map(|ns| (p, ns))) {
+            // A time that cannot be set is no content that is lost.
+            let _ = set_mtime(&path.under(&self.folder), ns);
+        }
+        let _ = set_mtime(&self.folder, saved.mtime_ns);
+        sync_folder(&self.folder)?;
+        for path in saved.difference(&SavedIndex::of(&self.folder)?) {
+            left.push(format!("{} is not what it was", shown(cx, &path.under(&self.folder))));
+        }
+        Ok(changed)
+    }
+
+    /// Moves what was not there, or is something else now, beside the copy; folders go with all that is in them.
+    fn set_aside_what_is_new(&self, cx: &StepContext<'_>, saved: &SavedIndex, now: &SavedIndex) -> Result<usize> {
+        let since = self.free_name("since")?;
+        let mut moved = 0;
+        for (path, entry) in &now.entries {
+            let same_kind = saved.entries.get(path).is_some_and(|s| same_kind(s.stamp, entry.stamp) && s.link == entry.link);
+            let at = path.under(&self.folder);
+            if same_kind || Stamp::of(&at)?.is_none() {
+                continue;
+            }
+            let to = path.under(&since);
+            if let Some(parent) = to.parent() {
+                std::fs::create_dir_all(parent).cannot(|| format!("make the folder {}", parent.display()))?;
+            }
+            rename(cx, &at, &to)?;
+            moved += 1;
+        }
+        Ok(moved)
+    }
+
+    fn restore(&self, cx: &StepContext<'_>, path: &RelPath, entry: &SavedEntry, left: &mut Vec<String>) -> Result<()> {
+        let (at, copy) = (path.under(&self.folder), path.under(&self.tree()));
+        match (&entry.link, entry.stamp) {
+            (Some(to), _) => make_link(cx, &at, to),
+            (None, Stamp::Folder) => {
+                std::fs::create_dir_all(&at).cannot(|| format!("make the folder {}", shown(cx, &at)))?;
+                cx.platform.copy_rights(&copy, &at)
+            }
+            _ if Stamp::of(&copy)? != Some(entry.stamp) => {
+                left.push(format!("{}: its copy is not what was saved", shown(cx, &at)));
+                Ok(())
+            }
+            _ => {
+                // First beside the copies, which are on the same volume, then in one rename.
+                let part = self.saved.join("part");
+                copy_exactly(cx, &copy, &part)?;
+                rename(cx, &part, &at)
+            }
+        }
+    }
+
+    /// A name beside the copy that is not taken: undo may be repeated.
+    fn free_name(&self, name: &str) -> Result<PathBuf> {
+        for n in 0.. {
+            let free = self.saved.join(format!("{name}.{n}"));
+            if Stamp::of(&free)?.is_none() {
+                return Ok(free);
+            }
+        }
+        Err(Error::internal("no free name"))
+    }
+}
+
+impl SavedIndex {
+    fn of(folder: &Path) -> Result<Self> {
+        let Ok(meta) = std::fs::symlink_metadata(folder) else { return Ok(Self::default()) };
+        let mut index = Self { existed: true, entries: BTreeMap::new(), mtime_ns: mtime_ns(&meta) };
+        for entry in walkdir::WalkDir::new(folder).min_depth(1) {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(e) if e.io_error().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound) => continue,
+                Err(e) => return Err(Error::new(ErrorKind::Io, format!("cannot read {}", folder.display())).because(e)),
+            };
+            let Ok(meta) = std::fs::symlink_metadata(entry.path()) else { continue };
+            let below = entry.path().strip_prefix(folder).ok().and_then(Path::to_str);
+            let path = RelPath::parse(
+                below.ok_or_else(|| Error::new(ErrorKind::Io, format!("the name {} is not Unicode", entry.path().display())))?,
+            )?;
+            let stamp = Stamp::from_metadata(&meta);
+            let link = (stamp == Stamp::Link).then(|| std::fs::read_link(entry.path()).ok()).flatten();
+            let mtime_ns = (stamp == Stamp::Folder).then(|| mtime_ns(&meta));
+            index.entries.insert(path, SavedEntry { stamp, link, mtime_ns });
+        }
+        Ok(index)
+    }
+
+    /// Paths that are different; the times of folders do not count.
+    fn difference(&self, later: &Self) -> Vec<RelPath> {
+        let same = |p: &RelPath| match (self.entries.get(p), later.entries.get(p)) {
+            (Some(a), Some(b)) => a.stamp == b.stamp && a.link == b.link,
+            _ => false,
+        };
+        let mut paths: Vec<RelPath> = self.entries.keys().chain(later.entries.keys()).filter(|p| !same(p)).cloned().collect();
+        paths.sort();
+        paths.dedup();
+        paths
+    }
+}
+
+fn same_kind(a: Stamp, b: Stamp) -> bool {
+    matches!((a, b), (Stamp::File { .. }, Stamp::File { .. }) | (Stamp::Folder, Stamp::Folder) | (Stamp::Link, Stamp::Link))
+}
+
+fn remove_any(path: &Path, what: Option<&SavedEntry>) -> Result<()> {
+    let gone = match what.map(|e| e.stamp) {
+        Some(Stamp::Folder) => std::fs::remove_dir(path),
+        _ => std::fs::remove_file(path),
+    };
+    match gone {
+        // A folder that is not empty stays, when only its time has changed.
+        Err(e) if !matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::DirectoryNotEmpty) => {
+            Err(Error::io(format!("remove {}", path.display()), &e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Copies a file with its rights and its time of last change.
+///
+/// # Errors
+/// When it cannot be read or written.
+pub fn copy_exactly(cx: &StepContext<'_>, from: &Path, to: &Path) -> Result<()> {
+    let meta = match std::fs::symlink_metadata(from) {
+        Ok(meta) => meta,
+        Err(e) => return Err(Error::io(format!("read {}", shown(cx, from)), &e)),
+    };
+    std::fs::copy(from, to).cannot(|| format!("copy {} to {}", shown(cx, from), to.display()))?;
+    cx.platform.copy_rights(from, to)?;
+    set_mtime(to, mtime_ns(&meta)).cannot(|| format!("set the time of {}", to.display()))
+}
+
+#[cfg(unix)]
+fn make_link(_cx: &StepContext<'_>, at: &Path, to: &Path) -> Result<()> {
+    std::os::unix::fs::symlink(to, at).cannot(|| format!("make the link {}", at.display()))
+}
+
+#[cfg(not(unix))]
+fn make_link(cx: &StepContext<'_>, at: &Path, to: &Path) -> Result<()> {
+    cx.platform.make_link(at, to)
+}

@@ -1,0 +1,224 @@
+//! The end of a run: versions, what is installed now, and the last word.
+
+use super::guard::{compare, guarded_folders, index_all};
+use super::{Bench, Driver, Source, millis};
+use crate::actions::{Action, sync, volumes};
+use crate::agent::home::{read_json, write_json};
+use crate::agent::journal::Body;
+use crate::error::{Error, IoContext, Result};
+use crate::events::{EventKind, Outcome, VersionChange};
+use crate::platform::facts::version_in;
+use crate::protocol::InstalledComponent;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Steps of the outage that the report names.
+const LONGEST: usize = 3;
+
+/// What is installed, by component; `installed.json`.
+pub(crate) type Installed = BTreeMap<String, InstalledComponent>;
+
+/// # Errors
+/// When the file is there and cannot be read.
+pub(crate) fn installed(home: &Path) -> Result<Installed> {
+    Ok(read_json(&home.join("installed.json"))?.unwrap_or_default())
+}
+
+impl Driver {
+    /// The versions in the targets of the plan's `sync` steps, by component.
+    pub(super) fn versions(&self) -> BTreeMap<String, String> {
+        let guarded = guarded_folders(&self.run.plan, &self.known_steps()).unwrap_or_default();
+        let version = |g: &super::Guarded| {
+            let native = self.machine.drives.native(&g.folder).ok()?;
+            version_in(&native).ok().flatten()
+        };
+        guarded.iter().filter_map(|g| Some((g.component.clone()?, version(g)?))).collect()
+    }
+
+    /// Remembers the versions before the first change.
+    pub(super) fn note_versions(&mut self) {
+        if self.resume.versions_before.is_some() {
+            return;
+        }
+        let before = self.versions();
+        if let Err(error) = self.run.note_down(Body::Versions { before: before.clone() }) {
+            tracing::warn!(%error, "the versions are not in the journal");
+        }
+        self.resume.versions_before = Some(before);
+    }
+
+    /// Writes down what is installed now: for the next release, for hand-made changes, and for a later rollback.
+    pub(super) fn keep_state(&self) -> Result<()> {
+        let steps = self.known_steps();
+        let mut all = installed(self.machine.home.folder())?;
+        let mut synced = false;
+        for step in &steps {
+            let Action::Sync(sync) = &step.action else { continue };
+            if step.skip.is_some()
+                || self.resume.steps.get(&step.id).is_none_or(|s| !s.outcome.is_good() || s.outcome == Outcome::Skipped)
+            {
+                continue;
+            }
+            synced = true;
+            self.keep_previous(&sync.component, all.get(&sync.component))?;
+            let deadline = self.run.deadline(step.timeout.0);
+            let bench = Bench::new(self, self.source(), step, "close".to_owned(), deadline);
+            sync::write_baseline(&bench.context(), sync)?;
+            let component = self.run.plan.component(&sync.component)?;
+            all.insert(
+                sync.component.clone(),
+                InstalledComponent {
+                    version: component.version.clone(),
+                    manifest: component.manifest,
+                    run: self.run.id().clone(),
+                    at: Timestamp::now(),
+                    to: sync.to.resolve(&self.run.plan.places)?,
+                },
+            );
+        }
+        if synced {
+            write_json(&self.machine.home.folder().join("installed.json"), &all)?;
+        }
+        if self.resume.quiet.is_some() {
+            index_all(&self.machine, &guarded_folders(&self.run.plan, &steps)?, &self.run.dir.join("after"))?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what was known of a component before this run, for its rollback.
+    fn keep_previous(&self, component: &str, before: Option<&InstalledComponent>) -> Result<()> {
+        let folder = self.run.dir.join("previous");
+        let file = folder.join(format!("{component}.json"));
+        if file.exists() || before.is_some_and(|b| b.run == *self.run.id()) {
+            return Ok(());
+        }
+        std::fs::create_dir_all(&folder).cannot(|| format!("make the folder {}", folder.display()))?;
+        let baseline = format!("{component}.baseline.json");
+        if let Some(known) = read_json::<serde_json::Value>(&self.machine.home.folder().join("index").join(&baseline))? {
+            write_json(&folder.join(&baseline), &known)?;
+        }
+        write_json(&file, &before)
+    }
+
+    /// A step with `on_failure: stop` failed: everything stays as it is.
+    pub(super) fn end_as_is(&mut self, error: Error) -> Outcome {
+        self.end_outage();
+        if self.resume.quiet.is_some() {
+            let kept = guarded_folders(&self.run.plan, &self.known_steps())
+                .and_then(|folders| index_all(&self.machine, &folders, &self.run.dir.join("after")));
+            if let Err(error) = kept {
+                tracing::warn!(%error, "what the folders hold is not kept");
+            }
+        }
+        self.finish(Outcome::Failed, Some(error))
+    }
+
+    /// Says the last word and ends the run.
+    pub(super) fn finish(&mut self, outcome: Outcome, error: Option<Error>) -> Outcome {
+        let keeps_stage = self.run.plan.hold == crate::plan::Hold::AfterStage && outcome.is_good();
+        if !keeps_stage && let Err(error) = volumes::remove_areas(&self.run.dir, false) {
+            self.run.emit(EventKind::Reminder { text: format!("staged content was not removed: {error}") });
+        }
+        let mut longest = std::mem::take(&mut self.longest);
+        longest.sort_by(|a, b| b.ms.cmp(&a.ms));
+        longest.truncate(LONGEST);
+        let ms = match self.resume.accepted {
+            Some(at) => u64::try_from(Timestamp::now().duration_since(at).as_millis()).unwrap_or(0),
+            None => millis(self.begun.elapsed()),
+        };
+        self.run.emit(EventKind::InstrumentFinished {
+            outcome,
+            versions: self.version_changes(),
+            outage_ms: self.outage.ended_ms.unwrap_or(0),
+            longest,
+            ms,
+            error,
+        });
+        outcome
+    }
+
+    fn version_changes(&self) -> BTreeMap<String, VersionChange> {
+        let Some(before) = &self.resume.versions_before else { return BTreeMap::new() };
+        let mut now = self.versions();
+        let names: std::collections::BTreeSet<String> = before.keys().chain(now.keys()).cloned().collect();
+        names
+            .into_iter()
+            .map(|name| {
+                let change = VersionChange { from: before.get(&name).cloned(), to: now.remove(&name) };
+                (name, change)
+            })
+            .collect()
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(format!("remove {}", path.display()), &e)),
+        _ => Ok(()),
+    }
+}
+
+/// Files of a finished run's folders that changed since.
+///
+/// # Errors
+/// When they cannot be read.
+pub(crate) fn changed_since(
+    machine: &crate::agent::machine::Machine,
+    source: Source<'_>,
+) -> Result<Vec<(super::Guarded, Vec<String>)>> {
+    compare(machine, &source.dir.join("after"), true)
+}
+
+/// For the undoing of finished runs.
+impl Driver {
+    /// True when the rollback had begun before the worker came back.
+    pub(crate) fn resumes_rollback(&self) -> bool {
+        if self.resume.came_back {
+            self.run.emit(EventKind::Recovered { how: "the rollback goes on".to_owned() });
+        }
+        self.resume.rollback.is_some()
+    }
+
+    /// What this run has taken back of another one.
+    pub(crate) fn undone_of(&self, run: &crate::events::RunId) -> BTreeMap<u64, Vec<String>> {
+        let of_run = self.resume.undone_of.iter().filter(|((r, _), _)| r == run.as_str());
+        of_run.map(|((_, n), left)| (*n, left.clone())).collect()
+    }
+
+    /// What was known of the components that an undone run had installed is known again.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub(crate) fn restore_state(&self, run: &crate::events::RunId) -> Result<()> {
+        let home = self.machine.home.folder();
+        let previous = self.machine.home.run(run)?.join("previous");
+        let mut all = installed(home)?;
+        let undone: Vec<String> = all.iter().filter(|(_, c)| c.run == *run).map(|(name, _)| name.clone()).collect();
+        for component in undone {
+            let before: Option<InstalledComponent> = read_json(&previous.join(format!("{component}.json")))?.flatten();
+            match before {
+                Some(before) => all.insert(component.clone(), before),
+                None => all.remove(&component),
+            };
+            let baseline = format!("{component}.baseline.json");
+            match read_json::<serde_json::Value>(&previous.join(&baseline))? {
+                Some(before) => write_json(&home.join("index").join(&baseline), &before)?,
+                None => remove_if_there(&home.join("index").join(&baseline))?,
+            }
+            write_json(&home.join("installed.json"), &all)?;
+        }
+        Ok(())
+    }
+
+    /// The last word of a rollback of finished runs.
+    pub(crate) fn finish_rollback(mut self, left: Vec<String>) -> Outcome {
+        if left.is_empty() {
+            return self.finish(Outcome::RolledBack, None);
+        }
+        let error = Error::step_failed(format!("{} things could not be put back, the first: {}", left.len(), left[0]))
+            .on_host(&self.run.plan.instrument)
+            .next("look at what is named, and restore a backup where it matters");
+        self.finish(Outcome::RollbackFailed, Some(error))
+    }
+}

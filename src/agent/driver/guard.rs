@@ -1,0 +1,144 @@
+//! The guarded folders: what they held before the first change, and whether they hold it again after a rollback.
+
+use super::Driver;
+use super::late::rendered;
+use crate::actions::Action;
+use crate::agent::home::{read_json, write_json};
+use crate::agent::journal::Body;
+use crate::agent::machine::Machine;
+use crate::content::TreeIndex;
+use crate::error::{Error, IoContext, Result};
+use crate::paths::{PathPatterns, WinPath};
+use crate::plan::{InstrumentPlan, PlanStep};
+use crate::playbook::Phase;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Names that a report shows of one folder before it says how many more there are.
+const NAMED: usize = 20;
+
+/// A folder that a run may change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Guarded {
+    pub(crate) folder: WinPath,
+    /// The component that a `sync` puts there.
+    pub(crate) component: Option<String>,
+    /// Paths inside that may change at any time.
+    pub(crate) except: Vec<String>,
+}
+
+/// A guarded folder with what it held.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    guarded: Guarded,
+    index: TreeIndex,
+}
+
+/// Targets of the plan's `sync` steps and everything that its programs say they write to.
+///
+/// # Errors
+/// When a place of a step is none.
+pub(crate) fn guarded_folders(plan: &InstrumentPlan, steps: &[PlanStep]) -> Result<Vec<Guarded>> {
+    let mut all: Vec<Guarded> = Vec::new();
+    let mut add = |guarded: Guarded| match all.iter_mut().find(|g| g.folder == guarded.folder) {
+        Some(known) => known.except.extend(guarded.except),
+        None => all.push(guarded),
+    };
+    for step in steps.iter().filter(|s| s.skip.is_none()) {
+        if let Action::Sync(sync) = &step.action {
+            let except = sync.keep.iter().chain(&sync.generated).cloned().collect();
+            add(Guarded { folder: sync.to.resolve(&plan.places)?, component: Some(sync.component.clone()), except });
+        }
+        for folder in &step.writes {
+            add(Guarded { folder: folder.clone(), component: None, except: Vec::new() });
+        }
+    }
+    Ok(all)
+}
+
+/// Indexes the folders into files `0.json`, `1.json`, ... of `into`, which must not be half there before.
+///
+/// # Errors
+/// When a folder cannot be read or its index cannot be written.
+pub(crate) fn index_all(machine: &Machine, folders: &[Guarded], into: &Path) -> Result<()> {
+    std::fs::create_dir_all(into).cannot(|| format!("make the folder {}", into.display()))?;
+    for (number, guarded) in folders.iter().enumerate() {
+        let index = index_of(machine, guarded)?;
+        write_json(&into.join(format!("{number}.json")), &Kept { guarded: guarded.clone(), index })?;
+    }
+    // Only a cache: without it the next index takes longer.
+    if let Err(error) = machine.hashes.save() {
+        tracing::warn!(%error, "the hash cache is not saved");
+    }
+    Ok(())
+}
+
+fn index_of(machine: &Machine, guarded: &Guarded) -> Result<TreeIndex> {
+    let native = machine.drives.native(&guarded.folder)?;
+    TreeIndex::build(&native, &machine.hashes, &PathPatterns::new(&guarded.except)?)
+}
+
+/// What differs now from the indexes in a folder, in Windows paths; `all` names every path, else the first ones.
+///
+/// # Errors
+/// When an index or a folder cannot be read.
+pub(crate) fn compare(machine: &Machine, kept: &Path, all: bool) -> Result<Vec<(Guarded, Vec<String>)>> {
+    let mut found = Vec::new();
+    for number in 0.. {
+        let file = kept.join(format!("{number}.json"));
+        let Some(Kept { guarded, index }) = read_json::<Kept>(&file)? else { break };
+        let now = index_of(machine, &guarded)?;
+        let difference = index.compare(&now);
+        let paths = difference.paths();
+        let limit = if all { paths.len() } else { NAMED.min(paths.len()) };
+        let mut named: Vec<String> = paths[..limit].iter().map(|p| guarded.folder.join(p).to_string()).collect();
+        if limit < paths.len() {
+            named.push(format!("{} and {} more files", guarded.folder, paths.len() - limit));
+        }
+        found.push((guarded, named));
+    }
+    Ok(found)
+}
+
+/// True for a step that changes files in ways a rollback has to answer for.
+pub(crate) fn changes_files(step: &PlanStep) -> bool {
+    let by_itself = matches!(
+        step.action,
+        Action::Sync(_) | Action::File(_) | Action::Copy(_) | Action::Remove(_) | Action::Link(_) | Action::Restore(_)
+    );
+    step.skip.is_none() && step.phase == Phase::Apply && (by_itself || !step.writes.is_empty())
+}
+
+impl Driver {
+    /// All steps as far as their templates can be filled in at this moment.
+    pub(super) fn known_steps(&self) -> Vec<PlanStep> {
+        let known = self.names(&None);
+        self.run.plan.steps.iter().filter_map(|s| rendered(s, &known).ok()).collect()
+    }
+
+    /// Just before the first change of files: what do the guarded folders hold?
+    pub(super) fn be_quiet_before(&mut self, step: &PlanStep) -> Result<()> {
+        if self.resume.quiet.is_some() || !changes_files(step) {
+            return Ok(());
+        }
+        let folders = guarded_folders(&self.run.plan, &self.known_steps())?;
+        index_all(&self.machine, &folders, &self.run.dir.join("before"))?;
+        self.run.note_down(Body::Quiet { step: step.id.clone() })?;
+        self.resume.quiet = Some(step.id.clone());
+        Ok(())
+    }
+
+    /// Reads the guarded folders' files during `stage`, so that only what changed is read during the outage.
+    pub(super) fn warm_guard(&self) -> Result<()> {
+        if !self.run.plan.steps.iter().any(changes_files) {
+            return Ok(());
+        }
+        for guarded in guarded_folders(&self.run.plan, &self.known_steps())? {
+            index_of(&self.machine, &guarded)?;
+        }
+        self.machine.hashes.save().or_else(|error: Error| {
+            tracing::warn!(%error, "the hash cache is not saved");
+            Ok(())
+        })
+    }
+}

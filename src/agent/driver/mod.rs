@@ -1,0 +1,276 @@
+//! Carries out a plan: the phases in order, the hold, the outage, and the way back.
+
+mod context;
+mod finish;
+mod guard;
+mod late;
+mod stage;
+mod steps;
+mod undo;
+
+pub(crate) use context::{Bench, Source, millis};
+pub(crate) use finish::{changed_since, installed};
+pub(crate) use guard::Guarded;
+pub(crate) use late::{items_of, names, rendered};
+pub(crate) use undo::Undoing;
+
+use super::machine::Machine;
+use super::resume::Resume;
+use super::run::{Run, cancelled};
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::{EventKind, LongStep, Outcome};
+use crate::plan::{Hold, PlanStep};
+use crate::playbook::Phase;
+use crate::template::Context;
+use context::share_folders;
+use jiff::Timestamp;
+use late::Item;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Carries out one plan on one thread.
+pub(crate) struct Driver {
+    pub(crate) run: Arc<Run>,
+    pub(crate) machine: Arc<Machine>,
+    pub(crate) facts: BTreeMap<String, serde_json::Value>,
+    pub(crate) registered: BTreeMap<String, serde_json::Value>,
+    pub(crate) share: Option<BTreeMap<String, PathBuf>>,
+    pub(crate) announce: Box<dyn Fn(u64, u64) + Send + Sync>,
+    resume: Resume,
+    begun: Instant,
+    outage: Outage,
+    changed: bool,
+    longest: Vec<LongStep>,
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver").field("run", &self.run).finish_non_exhaustive()
+    }
+}
+
+/// The time in which IBEX is stopped.
+#[derive(Debug, Default)]
+struct Outage {
+    started: Option<Started>,
+    ended_ms: Option<u64>,
+}
+
+#[derive(Debug)]
+enum Started {
+    /// In this life of the worker.
+    Here(Instant),
+    /// Before the worker came back: only the clock on the wall tells.
+    Before(Timestamp),
+}
+
+/// Why a phase did not come to its end.
+enum Halt {
+    /// It failed, or the operator cancelled: what was done is undone.
+    Undo(Error),
+    /// A step with `on_failure: stop` failed.
+    Stop(Error),
+}
+
+impl Driver {
+    pub(crate) fn new(run: Arc<Run>, machine: Arc<Machine>, mut resume: Resume) -> Self {
+        let announce = announcer(Arc::clone(&run));
+        let outage = Outage { started: resume.outage_started.map(Started::Before), ended_ms: resume.outage_ms };
+        let changed = resume.steps.values().any(|s| s.outcome == Outcome::Changed);
+        Self {
+            facts: resume.facts.take().unwrap_or_default(),
+            registered: std::mem::take(&mut resume.registered),
+            share: None,
+            announce,
+            begun: Instant::now(),
+            outage,
+            changed,
+            longest: Vec::new(),
+            resume,
+            run,
+            machine,
+        }
+    }
+
+    /// Brings the run to its end, from wherever it is.
+    pub(crate) fn drive(mut self) -> Outcome {
+        if self.resume.came_back {
+            let how = self.resume.describe();
+            self.run.emit(EventKind::Recovered { how });
+            self.recall_longest();
+        }
+        self.gather_facts();
+        // When the share is not there, `stage` says so.
+        self.share = share_folders(&self.run.plan, &self.machine.drives).ok().flatten();
+        self.machine.platform.background_priority(true);
+        let outcome = self.phases();
+        self.machine.platform.background_priority(false);
+        outcome
+    }
+
+    /// The first word of a run.
+    pub(crate) fn accept(run: &Run) {
+        let plan = &run.plan;
+        run.emit(EventKind::Accepted {
+            playbook: plan.playbook.clone(),
+            operator: plan.operator.clone(),
+            plan: plan.digest().map(|d| d.to_string()).unwrap_or_default(),
+            steps: u32::try_from(plan.steps.len()).unwrap_or(u32::MAX),
+        });
+    }
+
+    fn gather_facts(&mut self) {
+        if !self.facts.is_empty() {
+            return;
+        }
+        self.facts = crate::platform::facts::gather(&*self.machine.platform, &self.machine.drives, &self.run.plan.places);
+        self.run.emit(EventKind::Facts { facts: self.facts.clone() });
+    }
+
+    fn phases(&mut self) -> Outcome {
+        if let Some(because) = self.resume.rollback.clone() {
+            let error = self.last_failure().unwrap_or_else(|| Error::new(ErrorKind::StepFailed, because.clone()));
+            return self.roll_back(&because, error);
+        }
+        if let Err(halt) = self.stage_phase() {
+            let (Halt::Undo(error) | Halt::Stop(error)) = halt;
+            return self.end_unchanged(error);
+        }
+        if self.run.plan.hold == Hold::AfterStage {
+            return self.finish(if self.changed { Outcome::Changed } else { Outcome::Ok }, None);
+        }
+        if let Err(error) = self.hold() {
+            return self.end_unchanged(error);
+        }
+        self.machine.platform.background_priority(false);
+        self.note_versions();
+        for phase in [Phase::Apply, Phase::Prove] {
+            match self.phase(phase) {
+                Ok(()) => {}
+                Err(Halt::Stop(error)) => return self.end_as_is(error),
+                Err(Halt::Undo(error)) => return self.roll_back(&error.to_string(), error),
+            }
+        }
+        self.end_outage();
+        self.close_phase();
+        self.finish(if self.changed { Outcome::Changed } else { Outcome::Ok }, None)
+    }
+
+    /// The steps of a phase.
+    fn phase(&mut self, phase: Phase) -> Result<(), Halt> {
+        if self.resume.phases_done.contains(&phase) {
+            return Ok(());
+        }
+        let steps = self.steps_of(phase);
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        self.run.emit(EventKind::PhaseStarted { phase });
+        for step in &steps {
+            match phase {
+                Phase::Apply => self.begin_outage(),
+                Phase::Prove => self.end_outage(),
+                Phase::Stage | Phase::Close => {}
+            }
+            self.take_step(step)?;
+            if self.run.is_cancelled() && phase != Phase::Close {
+                return Err(Halt::Undo(cancelled()));
+            }
+        }
+        self.run.emit(EventKind::PhaseFinished { phase, ms: millis(begun.elapsed()) });
+        Ok(())
+    }
+
+    /// The names that templates can use now.
+    fn names(&self, item: &Item) -> Context {
+        names(&self.run.plan, &self.facts, &self.registered, item)
+    }
+
+    fn steps_of(&self, phase: Phase) -> Vec<PlanStep> {
+        self.run.plan.steps.iter().filter(|s| s.phase == phase).cloned().collect()
+    }
+
+    fn close_phase(&mut self) {
+        if let Err(error) = self.keep_state() {
+            self.run.emit(EventKind::Reminder { text: format!("the state after the release was not kept: {error}") });
+        }
+        if let Err(Halt::Undo(error) | Halt::Stop(error)) = self.phase(Phase::Close) {
+            self.run.emit(EventKind::Reminder { text: format!("the release is in place, and closing it failed: {error}") });
+        }
+    }
+
+    /// Waits for the word to apply.
+    fn hold(&mut self) -> Result<()> {
+        let Hold::UntilReleased { limit } = self.run.plan.hold else { return Ok(()) };
+        if self.resume.released {
+            return Ok(());
+        }
+        self.run.emit(EventKind::Held { why: "everything is staged; waiting for the word to apply".to_owned() });
+        let deadline = self.run.deadline(limit.0);
+        loop {
+            if self.run.is_released() {
+                self.run.emit(EventKind::Released);
+                return Ok(());
+            }
+            if self.run.is_cancelled() {
+                return Err(cancelled());
+            }
+            if deadline.is_over() {
+                return Err(Error::new(
+                    ErrorKind::TimedOut,
+                    format!("the word to apply did not come within {limit}; nothing was changed"),
+                )
+                .next("run it again, or give it more time with `--deadline`"));
+            }
+            std::thread::sleep(Duration::from_millis(50).min(deadline.left()));
+        }
+    }
+
+    // -- the outage --
+
+    fn begin_outage(&mut self) {
+        if self.outage.started.is_none() {
+            self.outage.started = Some(Started::Here(Instant::now()));
+            self.run.emit(EventKind::OutageStarted);
+        }
+    }
+
+    fn end_outage(&mut self) {
+        let ms = match (&self.outage.started, self.outage.ended_ms) {
+            (Some(Started::Here(at)), None) => millis(at.elapsed()),
+            (Some(Started::Before(at)), None) => u64::try_from(Timestamp::now().duration_since(*at).as_millis()).unwrap_or(0),
+            _ => return,
+        };
+        self.outage.ended_ms = Some(ms);
+        self.run.emit(EventKind::OutageEnded { ms });
+    }
+
+    fn recall_longest(&mut self) {
+        for step in self.steps_of(Phase::Apply) {
+            if let Some(end) = self.resume.steps.get(&step.id) {
+                self.longest.push(LongStep { name: step.name, ms: end.ms });
+            }
+        }
+    }
+
+    /// The failure that the journal ends with.
+    fn last_failure(&self) -> Option<Error> {
+        let failed =
+            |s: &PlanStep| self.resume.steps.get(&s.id).filter(|e| e.outcome == Outcome::Failed).and_then(|e| e.error.clone());
+        self.run.plan.steps.iter().rev().find_map(failed)
+    }
+}
+
+/// Adds up what fetches are going to bring and says so.
+fn announcer(run: Arc<Run>) -> Box<dyn Fn(u64, u64) + Send + Sync> {
+    let (files, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+    Box::new(move |more_files, more_bytes| {
+        let files = files.fetch_add(more_files, Ordering::SeqCst) + more_files;
+        let bytes = bytes.fetch_add(more_bytes, Ordering::SeqCst) + more_bytes;
+        run.emit(EventKind::StagingNeeds { files, bytes });
+    })
+}

@@ -1,0 +1,147 @@
+//! The way back: every intention, the last first, judged by what is there.
+
+use super::guard::compare;
+use super::{Bench, Driver, Source, millis};
+use crate::actions::{Deadline, Undone, volumes};
+use crate::agent::journal::Body;
+use crate::agent::resume::Intent;
+use crate::error::{Error, Result};
+use crate::events::{EventKind, Outcome, RunId};
+use crate::plan::PlanStep;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+/// The least time an undo gets: putting files back must not stop half way because the step's own limit is short.
+const LEAST_TIME: Duration = Duration::from_secs(600);
+
+/// The undoing of one run.
+#[derive(Debug)]
+pub(crate) struct Undoing<'a> {
+    /// The run whose intentions are taken back.
+    pub(crate) source: Source<'a>,
+    pub(crate) intents: &'a [Intent],
+    /// What was taken back before, with what was left then.
+    pub(crate) undone: BTreeMap<u64, Vec<String>>,
+    /// The step before which the guarded folders were indexed.
+    pub(crate) quiet: Option<String>,
+    /// The run's name in the journal, when it is not the journal's own.
+    pub(crate) of_run: Option<RunId>,
+}
+
+/// How it went.
+#[derive(Debug, Default)]
+pub(crate) struct UndoReport {
+    /// What could not be put back.
+    pub(crate) left: Vec<String>,
+    pub(crate) steps: usize,
+}
+
+impl Undoing<'_> {
+    fn position(&self, step: &str) -> usize {
+        self.source.plan.steps.iter().position(|s| s.id == step).unwrap_or(usize::MAX)
+    }
+}
+
+impl Driver {
+    /// Takes back everything this run did.
+    pub(super) fn roll_back(&mut self, because: &str, error: Error) -> Outcome {
+        if self.resume.rollback.is_none() {
+            self.run.emit(EventKind::RollbackStarted { because: because.to_owned() });
+        }
+        let report = match self.own_intents() {
+            Ok((intents, undone)) => {
+                let run = Arc::clone(&self.run);
+                let source = Source { plan: &run.plan, dir: &run.dir };
+                let undoing = Undoing { source, intents: &intents, undone, quiet: self.resume.quiet.clone(), of_run: None };
+                self.undo(&undoing)
+            }
+            Err(error) => UndoReport { left: vec![format!("the journal cannot be read: {error}")], steps: 0 },
+        };
+        let mut left = report.left;
+        left.extend(self.resume.damage.iter().map(|d| format!("{d}; what it said how to undo could not be undone")));
+        if left.is_empty()
+            && let Err(error) = volumes::remove_areas(&self.run.dir, true)
+        {
+            self.run.emit(EventKind::Reminder { text: format!("data of the run was not removed: {error}") });
+        }
+        self.run.emit(EventKind::RollbackFinished { ok: left.is_empty(), left: left.clone() });
+        self.end_outage();
+        let outcome = if left.is_empty() { Outcome::RolledBack } else { Outcome::RollbackFailed };
+        self.finish(outcome, Some(error))
+    }
+
+    /// From the disk, not from memory: what was never written down was never done.
+    fn own_intents(&self) -> Result<(Vec<Intent>, BTreeMap<u64, Vec<String>>)> {
+        let loaded = crate::agent::journal::read(&self.run.dir.join("journal.jsonl"))?;
+        let resume = crate::agent::resume::Resume::from_journal(&loaded);
+        Ok((resume.intents, resume.undone))
+    }
+
+    /// Takes the intentions back, the last first. Every one is tried, also after one that failed.
+    pub(crate) fn undo(&self, undoing: &Undoing<'_>) -> UndoReport {
+        let mut report = UndoReport::default();
+        let quiet_at = undoing.quiet.as_deref().map(|q| undoing.position(q));
+        let mut compared = quiet_at.is_none();
+        for intent in undoing.intents.iter().rev() {
+            if !compared && quiet_at.is_some_and(|q| undoing.position(&intent.step) < q) {
+                compared = true;
+                self.compare_guarded(undoing, &mut report);
+            }
+            match undoing.undone.get(&intent.n) {
+                Some(left) => report.left.extend(left.iter().cloned()),
+                None => self.undo_one(undoing, intent, &mut report),
+            }
+        }
+        if !compared {
+            self.compare_guarded(undoing, &mut report);
+        }
+        report
+    }
+
+    fn undo_one(&self, undoing: &Undoing<'_>, intent: &Intent, report: &mut UndoReport) {
+        let Some(step) = undoing.source.plan.steps.iter().find(|s| s.id == intent.step) else {
+            report.left.push(format!("the plan has no step {}, whose work is to be undone", intent.step));
+            return;
+        };
+        let begun = Instant::now();
+        let undone = self.undo_record(undoing, intent, step).unwrap_or_else(|error| Undone {
+            summary: error.details().message.clone(),
+            left: vec![format!("{}: {error}", step.name)],
+        });
+        report.steps += 1;
+        report.left.extend(undone.left.iter().cloned());
+        let outcome = if undone.left.is_empty() { Outcome::RolledBack } else { Outcome::RollbackFailed };
+        let body = Body::Undone { of: intent.n, run: undoing.of_run.clone(), left: undone.left };
+        if let Err(error) = self.run.note_down(body) {
+            // Undoing may be repeated: after another crash it is done once more.
+            tracing::warn!(%error, "an undo is not in the journal");
+        }
+        self.run.emit(EventKind::StepUndone {
+            step: step.to_ref(),
+            outcome,
+            summary: undone.summary,
+            ms: millis(begun.elapsed()),
+        });
+    }
+
+    /// The operator's cancel does not reach an undo: half of one helps nobody.
+    fn undo_record(&self, undoing: &Undoing<'_>, intent: &Intent, step: &PlanStep) -> Result<Undone> {
+        let deadline = Deadline::after(step.timeout.0.max(LEAST_TIME), Arc::new(AtomicBool::new(false)));
+        let scope = match &undoing.of_run {
+            Some(run) => format!("undo-{run}-{}", intent.n),
+            None => format!("undo-{}", intent.n),
+        };
+        let bench = Bench::new(self, undoing.source, step, scope, deadline);
+        intent.record.undo(&bench.context())
+    }
+
+    /// Names every guarded file that is not as it was before the first change.
+    fn compare_guarded(&self, undoing: &Undoing<'_>, report: &mut UndoReport) {
+        match compare(&self.machine, &undoing.source.dir.join("before"), false) {
+            Ok(found) => report.left.extend(found.into_iter().flat_map(|(_, paths)| paths)),
+            Err(error) => report.left.push(format!("whether the folders are as before is not known: {error}")),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The agent's home: where its lock, its runs and what it knows about the instrument lie.
+
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::events::RunId;
+use crate::paths::Drives;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The longest path of a local socket that every supported system takes, in bytes (`sun_path` less its final zero).
+const SOCKET_PATH_LIMIT: usize = 107;
+
+/// The folders and files of one agent.
+#[derive(Debug, Clone)]
+pub struct Home {
+    folder: PathBuf,
+    root: Option<PathBuf>,
+}
+
+/// Which instrument a sandbox stands for; `identity.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    pub name: String,
+    pub host: String,
+}
+
+impl Home {
+    /// The home of a sandbox, or of the machine when there is no root; made when missing.
+    ///
+    /// # Errors
+    /// When it cannot be made, belongs to somebody else, or its path is too long for a local socket.
+    pub fn open(root: Option<&Path>) -> Result<Self> {
+        let root = match root {
+            Some(root) => Some(std::path::absolute(root).cannot(|| format!("find the folder {}", root.display()))?),
+            None => None,
+        };
+        let folder = match (&root, std::env::var_os("ProgramData")) {
+            (Some(root), _) => root.join(".ibexdeploy"),
+            (None, Some(data)) if cfg!(windows) => PathBuf::from(data).join("ibexdeploy"),
+            (None, _) => {
+                return Err(Error::usage("this system has no Windows drives, so the agent needs a sandbox")
+                    .next("give `--root DIR`, the folder of the sandbox"));
+            }
+        };
+        let home = Self { folder, root };
+        for part in ["", "runs", "index"] {
+            let path = home.folder.join(part);
+            std::fs::create_dir_all(&path).cannot(|| format!("make the agent's folder {}", path.display()))?;
+        }
+        home.check_owner()?;
+        home.check_socket_path()?;
+        Ok(home)
+    }
+
+    #[cfg(unix)]
+    fn check_owner(&self) -> Result<()> {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        let shown = self.folder.display();
+        let data = std::fs::metadata(&self.folder).cannot(|| format!("look at {shown}"))?;
+        let me = rustix::process::geteuid().as_raw();
+        if data.uid() != me {
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!("the agent's home {shown} belongs to user {}, not to user {me}", data.uid()),
+            )
+            .next("run as its owner, or remove the folder if nobody uses it"));
+        }
+        std::fs::set_permissions(&self.folder, std::fs::Permissions::from_mode(0o700))
+            .cannot(|| format!("close {shown} to others"))
+    }
+
+    #[cfg(not(unix))]
+    fn check_owner(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn check_socket_path(&self) -> Result<()> {
+        let length = self.socket().as_os_str().len();
+        if cfg!(unix) && length > SOCKET_PATH_LIMIT {
+            let root = self.root.as_deref().unwrap_or(&self.folder);
+            return Err(Error::bad_input(format!(
+                "the path of the sandbox {} is too long: its socket would take {length} bytes of the {SOCKET_PATH_LIMIT} the system allows",
+                root.display()
+            ))
+            .next(format!("choose a folder whose path is {} bytes shorter", length - SOCKET_PATH_LIMIT)));
+        }
+        Ok(())
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The sandbox's root, or nothing on a real machine.
+    pub fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
+
+    pub fn drives(&self) -> Drives {
+        match &self.root {
+            Some(root) => Drives::Sandbox { root: root.clone() },
+            None => Drives::Native,
+        }
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join("worker.sock")
+    }
+
+    pub fn runs(&self) -> PathBuf {
+        self.folder.join("runs")
+    }
+
+    /// The folder of a run; its name must be one that [`RunId::new`] could have made.
+    ///
+    /// # Errors
+    /// When the name could lead out of the folder of runs.
+    pub fn run(&self, run: &RunId) -> Result<PathBuf> {
+        let name = run.as_str();
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')) {
+            return Err(Error::usage(format!("`{name}` is not the name of a run")).next("`ibexdeploy runs list` shows the runs"));
+        }
+        Ok(self.runs().join(name))
+    }
+
+    /// Which instrument a sandbox stands for, when it says so.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn identity(&self) -> Result<Option<Identity>> {
+        read_json(&self.folder.join("identity.json"))
+    }
+}
+
+/// Reads a JSON file; nothing when there is none.
+///
+/// # Errors
+/// When it cannot be read or is not what it should be.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io(format!("read {}", path.display()), &e)),
+    };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|e| Error::new(ErrorKind::Integrity, format!("{} is damaged", path.display())).because(e))
+}
+
+/// Writes a JSON file whole or not at all, and returns when it is on disk.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let bytes = serde_json::to_vec(value).map_err(|e| Error::internal("cannot write JSON").because(e))?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let shown = || format!("write {}", path.display());
+    let mut file = tempfile::NamedTempFile::new_in(folder).cannot(shown)?;
+    file.write_all(&bytes).cannot(shown)?;
+    file.as_file().sync_data().cannot(shown)?;
+    file.persist(path).map_err(|e| e.error).cannot(shown)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_too_long_for_a_socket_is_named_with_its_limit() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let root = folder.path().join("x".repeat(110));
+        let error = Home::open(Some(&root)).unwrap_err();
+        assert!(error.details().message.contains("107"), "{error}");
+        assert!(error.details().message.contains(root.to_str().expect("text")), "{error}");
+    }
+
+    #[test]
+    fn names_of_runs_stay_inside() -> Result<()> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let home = Home::open(Some(folder.path()))?;
+        for bad in ["", "..", "a/b", "a\\b", "a.b"] {
+            assert!(home.run(&RunId(bad.into())).is_err(), "{bad}");
+        }
+        assert!(home.run(&RunId("20261123-101112-abcdef".into())).is_ok());
+        Ok(())
+    }
+
+    #[test]
+    fn json_files_are_written_whole_and_damage_is_named() -> Result<()> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("x.json");
+        assert_eq!(read_json::<Vec<u32>>(&path)?, None);
+        write_json(&path, &vec![1, 2])?;
+        assert_eq!(read_json::<Vec<u32>>(&path)?, Some(vec![1, 2]));
+        std::fs::write(&path, "[1,").expect("write");
+        assert_eq!(read_json::<Vec<u32>>(&path).unwrap_err().kind(), ErrorKind::Integrity);
+        Ok(())
+    }
+}

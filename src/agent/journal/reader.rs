@@ -1,0 +1,84 @@
+//! Reading a journal: everything that is whole, and words for what is not.
+
+use super::Entry;
+use crate::error::{IoContext, Result};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::path::Path;
+
+/// A journal as it was found.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    pub entries: Vec<Entry>,
+    /// What is lost, a sentence each; a last line that was not written to its end is none.
+    pub damage: Vec<String>,
+    /// Bytes up to the end of the last line that is whole; what follows was torn off by a crash.
+    pub whole: u64,
+}
+
+impl Loaded {
+    /// The number the next entry gets.
+    pub fn next_number(&self) -> u64 {
+        self.entries.iter().map(|e| e.n).max().unwrap_or(0) + 1
+    }
+
+    /// The damage in one line, or nothing.
+    pub fn damage_text(&self) -> Option<String> {
+        (!self.damage.is_empty()).then(|| self.damage.join("; "))
+    }
+}
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    #[serde(borrow)]
+    c: &'a str,
+    #[serde(borrow)]
+    e: &'a RawValue,
+}
+
+/// Reads the journal in a file.
+///
+/// # Errors
+/// When the file cannot be read at all.
+pub fn read(path: &Path) -> Result<Loaded> {
+    let bytes = std::fs::read(path).cannot(|| format!("read the journal {}", path.display()))?;
+    Ok(parse(&bytes))
+}
+
+/// Reads a journal's bytes, whatever they are.
+pub fn parse(bytes: &[u8]) -> Loaded {
+    let mut loaded = Loaded::default();
+    let mut start = 0;
+    let mut number = 0_usize;
+    while let Some(length) = bytes[start..].iter().position(|b| *b == b'\n') {
+        let line = &bytes[start..start + length];
+        start += length + 1;
+        number += 1;
+        match read_line(line) {
+            Ok(entry) => loaded.take(entry),
+            Err(why) => loaded.damage.push(format!("line {number} of the journal is lost: {why}")),
+        }
+    }
+    loaded.whole = start as u64;
+    loaded
+}
+
+impl Loaded {
+    fn take(&mut self, entry: Entry) {
+        let expected = self.next_number();
+        if entry.n > expected {
+            self.damage.push(format!("entries {expected} to {} of the journal are lost", entry.n - 1));
+        }
+        self.entries.push(entry);
+    }
+}
+
+fn read_line(line: &[u8]) -> std::result::Result<Entry, String> {
+    let text = std::str::from_utf8(line).map_err(|_| "it is not text".to_owned())?;
+    let line: Line<'_> = serde_json::from_str(text).map_err(|_| "it is not a line of a journal".to_owned())?;
+    let raw = line.e.get();
+    if line.c != format!("{:08x}", crc32fast::hash(raw.as_bytes())) {
+        return Err("its checksum does not match".to_owned());
+    }
+    Entry::from_json(raw)
+}

@@ -1,0 +1,71 @@
+//! What a worker has all its life: the home, the platform, its own executable.
+
+use super::home::Home;
+use crate::content::{ContentHash, HashCache};
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::paths::Drives;
+use crate::plan::{InstrumentPlan, PLAN_FORMAT};
+use crate::platform::{self, Platform};
+use std::path::{Path, PathBuf};
+
+/// The machine the agent works on.
+pub(crate) struct Machine {
+    pub(crate) home: Home,
+    pub(crate) drives: Drives,
+    pub(crate) platform: Box<dyn Platform>,
+    /// What wraps jobs: this executable, as it was when the worker started.
+    pub(crate) executable: PathBuf,
+    /// Hash of the executable.
+    pub(crate) build: String,
+    /// Hashes of the guarded folders' files between the runs.
+    pub(crate) hashes: HashCache,
+}
+
+impl std::fmt::Debug for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Machine").field("home", &self.home).finish_non_exhaustive()
+    }
+}
+
+impl Machine {
+    /// # Errors
+    /// When the home cannot be used or the system does not tell what is needed.
+    pub(crate) fn open(root: Option<&Path>) -> Result<Self> {
+        let executable = std::env::current_exe().cannot(|| "find this executable")?;
+        let build = ContentHash::of_file(&executable)?.short();
+        let home = Home::open(root)?;
+        let platform = platform::open(home.root())?;
+        let hashes = HashCache::open(&home.folder().join("index").join("guard.hashes"));
+        Ok(Self { drives: home.drives(), platform, executable, build, hashes, home })
+    }
+
+    /// Whether a plan is for this machine and of a form this build knows.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub(crate) fn check_plan(&self, plan: &InstrumentPlan) -> Result<()> {
+        if plan.format > PLAN_FORMAT {
+            return Err(Error::new(
+                ErrorKind::Protocol,
+                format!("the plan has format {}, this agent knows {PLAN_FORMAT}", plan.format),
+            )
+            .next("bring the agent up to date"));
+        }
+        let host = self.platform.host_name();
+        let name = self.home.identity()?.map(|i| i.name);
+        let other_name = name.as_deref().is_some_and(|n| !n.eq_ignore_ascii_case(&plan.instrument));
+        if !host.eq_ignore_ascii_case(&plan.host) || other_name {
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!(
+                    "the plan is for {} ({}), and this is {} ({host})",
+                    plan.instrument,
+                    plan.host,
+                    name.as_deref().unwrap_or("another")
+                ),
+            )
+            .next("check `host` in the inventory"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,82 @@
+//! The state of an instrument.
+
+use super::super::driver::installed;
+use super::super::lock;
+use super::super::worker::{Worker, info_of};
+use crate::actions::{Action, sync};
+use crate::error::Result;
+use crate::plan::InstrumentPlan;
+use crate::platform::facts;
+use crate::protocol::StatusReport;
+use std::collections::BTreeMap;
+
+/// Looks at everything that `status` shows; what the system does not tell is left out.
+///
+/// # Errors
+/// When the agent's own files cannot be read.
+pub(super) fn report(worker: &Worker, plan: &InstrumentPlan) -> Result<StatusReport> {
+    let machine = &worker.machine;
+    machine.check_plan(plan)?;
+    let platform = &*machine.platform;
+    let home = machine.home.folder();
+    let lock = match worker.active() {
+        Some(run) => Some(info_of(&run)),
+        None => lock::holder(&machine.home)?,
+    };
+    Ok(StatusReport {
+        facts: facts::gather(platform, &machine.drives, &plan.places),
+        versions: versions(worker, plan),
+        installed: installed(home)?,
+        last_run: super::runs(worker)?.into_iter().next(),
+        lock,
+        hand_changes: hand_changes(worker, plan)?,
+        free: free(worker, plan),
+        memory: platform.memory().unwrap_or_default(),
+        pending_reboot: platform.pending_reboot().unwrap_or_default(),
+        logged_on: platform.logged_on().unwrap_or_default(),
+    })
+}
+
+fn versions(worker: &Worker, plan: &InstrumentPlan) -> BTreeMap<String, String> {
+    let version = |place: &crate::paths::WinPath| {
+        let native = worker.machine.drives.native(place).ok()?;
+        facts::version_in(&native).ok().flatten()
+    };
+    plan.places.iter().filter_map(|(name, place)| Some((name.clone(), version(place)?))).collect()
+}
+
+fn free(worker: &Worker, plan: &InstrumentPlan) -> BTreeMap<String, u64> {
+    let mut free = BTreeMap::new();
+    for place in plan.places.values() {
+        let Some(drive) = place.drive() else { continue };
+        let bytes = worker.machine.drives.native(place).and_then(|native| worker.machine.platform.free_space(&native));
+        if let Ok(bytes) = bytes {
+            free.entry(format!("{}:", drive.to_ascii_uppercase())).or_insert(bytes);
+        }
+    }
+    free
+}
+
+/// By component, for those that a release has installed and those that the plan would.
+fn hand_changes(worker: &Worker, plan: &InstrumentPlan) -> Result<BTreeMap<String, Option<Vec<String>>>> {
+    let machine = &worker.machine;
+    let home = machine.home.folder();
+    let mut targets = BTreeMap::new();
+    for (component, installed) in installed(home)? {
+        targets.insert(component, (installed.to, Vec::new(), Vec::new()));
+    }
+    for step in &plan.steps {
+        if let Action::Sync(sync) = &step.action
+            && let Ok(to) = sync.to.resolve(&plan.places)
+        {
+            targets.insert(sync.component.clone(), (to, sync.keep.clone(), sync.generated.clone()));
+        }
+    }
+    let mut found = BTreeMap::new();
+    for (component, (to, keep, generated)) in targets {
+        let changes = sync::hand_changes(home, &component, &machine.drives.native(&to)?, &keep, &generated)?;
+        let named = changes.map(|all| all.iter().map(|c| c.path.to_string()).collect());
+        found.insert(component, named);
+    }
+    Ok(found)
+}

@@ -1,0 +1,250 @@
+//! Undoing runs that are finished: the newest first, never over files that were changed since without saving them.
+
+use super::driver::{Driver, Guarded, Source, Undoing, changed_since};
+use super::machine::Machine;
+use super::resume::{Intent, Resume};
+use super::worker::Worker;
+use super::{journal, queries};
+use crate::actions::volumes;
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::events::{EventKind, Outcome, RunId};
+use crate::paths::WinPath;
+use crate::plan::{Hold, InstrumentPlan};
+use crate::protocol::{RollbackOptions, RollbackPreview};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// What a rollback is to undo; `rollback.json` in its run's folder.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RollbackOrder {
+    /// The newest first.
+    runs: Vec<RunId>,
+    /// Files changed since, which are saved and discarded.
+    newer: Vec<String>,
+}
+
+/// A finished run that can be undone.
+struct Finished {
+    dir: PathBuf,
+    plan: InstrumentPlan,
+    resume: Resume,
+}
+
+/// What undoing a run would touch.
+///
+/// # Errors
+/// When it cannot be undone.
+pub(crate) fn preview(worker: &Worker, run: &str) -> Result<RollbackPreview> {
+    let runs = to_undo(worker, run)?;
+    let newer = newer_files(&worker.machine, &runs)?;
+    Ok(RollbackPreview { runs: runs.iter().map(|r| r.plan.run.0.clone()).collect(), newer })
+}
+
+/// The order and the plan of a rollback.
+///
+/// # Errors
+/// When the run cannot be undone, or files were changed since and may not be discarded.
+pub(crate) fn order(worker: &Worker, run: &str, options: &RollbackOptions) -> Result<(RollbackOrder, InstrumentPlan)> {
+    let runs = to_undo(worker, run)?;
+    let newer = newer_files(&worker.machine, &runs)?;
+    if !newer.is_empty() && !options.discard_newer {
+        let shown: Vec<&str> = newer.iter().take(5).map(String::as_str).collect();
+        return Err(Error::new(
+            ErrorKind::Refused,
+            format!(
+                "{} files were changed since the run: {}{}",
+                newer.len(),
+                shown.join(", "),
+                if newer.len() > 5 { ", ..." } else { "" }
+            ),
+        )
+        .next("look at them; with `--discard-newer` they are saved as a patch and then discarded"));
+    }
+    let newest = runs.first().ok_or_else(|| Error::internal("a rollback of nothing"))?;
+    let mut plan = newest.plan.clone();
+    plan.run = RunId(options.as_run.clone());
+    plan.operator = options.operator.clone();
+    plan.playbook = "rollback".to_owned();
+    plan.hold = Hold::No;
+    Ok((RollbackOrder { runs: runs.into_iter().map(|r| r.plan.run).collect(), newer }, plan))
+}
+
+/// The run and all that were made after it and changed something, the newest first.
+fn to_undo(worker: &Worker, run: &str) -> Result<Vec<Finished>> {
+    let mut undoable = Vec::new();
+    let wanted = (!run.is_empty()).then(|| worker.run_dir(run)).transpose()?;
+    for dir in worker.run_dirs()?.into_iter().rev() {
+        if dir.join("rollback.json").exists() {
+            if wanted.as_ref() == Some(&dir) {
+                return Err(Error::new(ErrorKind::Refused, format!("the run {run} is itself a rollback"))
+                    .next("run the release again instead"));
+            }
+            continue;
+        }
+        let is_wanted = wanted.as_ref() == Some(&dir);
+        let finished = read(&dir)?;
+        match refusal(&finished) {
+            None => undoable.push(finished),
+            Some(error) if is_wanted => return Err(error),
+            Some(_) => {}
+        }
+        if is_wanted || (wanted.is_none() && !undoable.is_empty()) {
+            break;
+        }
+    }
+    if undoable.is_empty() {
+        return Err(
+            Error::new(ErrorKind::Refused, "there is no run that could be undone").next("`ibexdeploy runs list` shows the runs")
+        );
+    }
+    Ok(undoable)
+}
+
+fn read(dir: &Path) -> Result<Finished> {
+    let loaded = journal::read(&dir.join("journal.jsonl"))?;
+    Ok(Finished { dir: dir.to_path_buf(), plan: queries::stored_plan(dir)?, resume: Resume::from_journal(&loaded) })
+}
+
+/// Why a run cannot be undone.
+fn refusal(run: &Finished) -> Option<Error> {
+    let name = &run.plan.run;
+    let refused = |text: String, next: &str| Some(Error::new(ErrorKind::Refused, text).next(next));
+    if let Some(by) = &run.resume.undone_by {
+        return refused(format!("the run {name} was undone by {by} already"), "`ibexdeploy status` shows what is installed");
+    }
+    match run.resume.finished {
+        None => return refused(format!("the run {name} is not finished"), "cancel it instead: that undoes it"),
+        Some(Outcome::RolledBack) => return refused(format!("the run {name} undid itself"), "there is nothing left to undo"),
+        Some(_) => {}
+    }
+    let open = run.resume.intents.iter().any(|i| !run.resume.undone.contains_key(&i.n));
+    if !open {
+        return refused(format!("the run {name} changed nothing"), "there is nothing to undo");
+    }
+    if let Some(damage) = run.resume.damage.first() {
+        return refused(format!("the journal of {name} is damaged: {damage}"), "restore a backup instead");
+    }
+    if run.dir.join("pruned").exists() {
+        return refused(format!("what {name} kept for its undo was pruned"), "restore a backup, or release the older version");
+    }
+    None
+}
+
+/// Files that changed since the runs; where two runs changed one folder, the newer one tells.
+fn newer_files(machine: &Machine, runs: &[Finished]) -> Result<Vec<String>> {
+    let mut seen: BTreeSet<WinPath> = BTreeSet::new();
+    let mut newer = Vec::new();
+    for run in runs {
+        for (guarded, paths) in changed_since(machine, Source { plan: &run.plan, dir: &run.dir })? {
+            if seen.insert(guarded.folder) {
+                newer.extend(paths);
+            }
+        }
+    }
+    Ok(newer)
+}
+
+/// Carries a rollback out, from wherever it is.
+pub(crate) fn carry_out(driver: Driver, order: &RollbackOrder) -> Outcome {
+    if !driver.resumes_rollback() {
+        let names: Vec<&str> = order.runs.iter().map(RunId::as_str).collect();
+        let because = format!("{} asked for the rollback of {}", driver.run.plan.operator, names.join(", "));
+        driver.run.emit(EventKind::RollbackStarted { because });
+    }
+    let mut left = Vec::new();
+    let saved = save_newer(&driver, order);
+    match saved {
+        Ok(()) => {
+            for run in &order.runs {
+                match undo_run(&driver, run) {
+                    Ok(more) => left.extend(more),
+                    Err(error) => left.push(format!("{run}: {error}")),
+                }
+            }
+        }
+        Err(error) => left.push(format!("nothing was undone, because files changed since could not be saved: {error}")),
+    }
+    driver.run.emit(EventKind::RollbackFinished { ok: left.is_empty(), left: left.clone() });
+    driver.finish_rollback(left)
+}
+
+fn undo_run(driver: &Driver, run: &RunId) -> Result<Vec<String>> {
+    let machine = &driver.machine;
+    let finished = read(&machine.home.run(run)?)?;
+    let intents: Vec<Intent> =
+        finished.resume.intents.iter().filter(|i| !finished.resume.undone.contains_key(&i.n)).cloned().collect();
+    let undoing = Undoing {
+        source: Source { plan: &finished.plan, dir: &finished.dir },
+        intents: &intents,
+        undone: driver.undone_of(run),
+        quiet: finished.resume.quiet.clone(),
+        of_run: Some(run.clone()),
+    };
+    let report = driver.undo(&undoing);
+    if report.left.is_empty() {
+        driver.restore_state(run)?;
+        let (mut writer, loaded) = journal::Writer::open(&finished.dir)?;
+        if Resume::from_journal(&loaded).undone_by.is_none() {
+            writer.append(jiff::Timestamp::now(), journal::Body::UndoneBy { run: driver.run.id().clone() }, true)?;
+        }
+        writer.close();
+        volumes::remove_areas(&finished.dir, true)?;
+    }
+    Ok(report.left)
+}
+
+/// Saves the files that are going to be discarded, in the form of a patch.
+fn save_newer(driver: &Driver, order: &RollbackOrder) -> Result<()> {
+    let folder = driver.machine.home.folder().join("hand-changes");
+    let archive = folder.join(format!("{}-rollback.zip", driver.run.id()));
+    if order.newer.is_empty() || archive.exists() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(&folder).cannot(|| format!("make the folder {}", folder.display()))?;
+    let mut guarded = Vec::new();
+    for run in &order.runs {
+        let dir = driver.machine.home.run(run)?;
+        let plan = queries::stored_plan(&dir)?;
+        guarded.extend(changed_since(&driver.machine, Source { plan: &plan, dir: &dir })?.into_iter().map(|(g, _)| g));
+    }
+    write_archive(&driver.machine, order, &guarded, &archive)?;
+    let text =
+        format!("{} files changed since the run were saved as {} before the rollback", order.newer.len(), archive.display());
+    driver.run.emit(EventKind::Reminder { text });
+    Ok(())
+}
+
+fn write_archive(machine: &Machine, order: &RollbackOrder, guarded: &[Guarded], archive: &Path) -> Result<()> {
+    let what = || format!("write {}", archive.display());
+    let fault = |e: zip::result::ZipError| Error::new(ErrorKind::Io, format!("cannot write {}", archive.display())).because(e);
+    let folder = archive.parent().unwrap_or(Path::new("."));
+    let mut temporary = tempfile::NamedTempFile::new_in(folder).cannot(what)?;
+    let mut zip = zip::ZipWriter::new(temporary.as_file_mut());
+    let options = zip::write::SimpleFileOptions::default();
+    let mut written = BTreeSet::new();
+    for path in &order.newer {
+        let Ok(path) = WinPath::parse(path) else { continue };
+        let native = machine.drives.native(&path)?;
+        // A file that was removed since has nothing to save.
+        if !native.is_file() || !written.insert(path.clone()) {
+            continue;
+        }
+        zip.start_file(archive_name(&path, guarded), options).map_err(fault)?;
+        let mut file = std::fs::File::open(&native).cannot(|| format!("read {}", native.display()))?;
+        std::io::copy(&mut file, &mut zip).cannot(what)?;
+    }
+    zip.finish().map_err(fault)?.flush().cannot(what)?;
+    temporary.as_file().sync_all().cannot(what)?;
+    temporary.persist(archive).map_err(|e| e.error).cannot(what)?;
+    Ok(())
+}
+
+/// Component and path inside it, as patches have it.
+fn archive_name(path: &WinPath, guarded: &[Guarded]) -> String {
+    let Some(home) = guarded.iter().find(|g| path.is_within(&g.folder)) else { return path.as_str().replace([':', '\\'], "/") };
+    let below = path.as_str()[home.folder.as_str().len()..].replace('\\', "/");
+    let name = home.component.clone().or_else(|| home.folder.file_name().map(str::to_owned)).unwrap_or_default();
+    format!("{name}/{}", below.trim_start_matches('/'))
+}

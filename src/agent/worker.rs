@@ -1,0 +1,362 @@
+//! The worker: one process per home that carries out runs, whoever watches.
+
+use super::driver::Driver;
+use super::home::{read_json, write_json};
+use super::journal::Body;
+use super::lock::{self, try_lock};
+use super::machine::Machine;
+use super::resume::Resume;
+use super::rollback::{self, RollbackOrder};
+use super::run::{Run, locked};
+use super::session;
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::events::{EventKind, Outcome, RunId};
+use crate::plan::InstrumentPlan;
+use crate::protocol::{LockInfo, RollbackOptions};
+use interprocess::local_socket::ListenerOptions;
+use interprocess::local_socket::tokio::prelude::*;
+use jiff::Timestamp;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
+
+/// How long a worker without a run and without a connection stays.
+const IDLE: Duration = Duration::from_secs(2);
+
+/// How long a new worker waits for the one before it to be gone.
+const TAKE_OVER: Duration = Duration::from_secs(5);
+
+/// Sent first on every connection, so that `attach` knows a worker that will answer from one that is about to end.
+pub(super) const GREETING: u8 = b'+';
+
+/// What all threads of the worker share.
+pub(crate) struct Worker {
+    pub(crate) machine: Arc<Machine>,
+    active: Mutex<Option<Arc<Run>>>,
+    connections: AtomicUsize,
+    sessions: AtomicU64,
+    ending: AtomicBool,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("machine", &self.machine).finish_non_exhaustive()
+    }
+}
+
+/// Serves the home below `root` until nobody needs it any more.
+///
+/// # Errors
+/// When the home or its socket cannot be used. That another worker is there already is none.
+pub fn worker(root: Option<&Path>) -> Result<()> {
+    let machine = Arc::new(Machine::open(root)?);
+    let Some(_lock) = take_lock(&machine)? else { return Ok(()) };
+    let worker = Arc::new(Worker::new(machine));
+    worker.recover()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .cannot(|| "start the worker's threads")?;
+    let served = runtime.block_on(worker.serve());
+    runtime.shutdown_background();
+    served
+}
+
+fn take_lock(machine: &Machine) -> Result<Option<std::fs::File>> {
+    let path = machine.home.folder().join("lock");
+    let end = Instant::now() + TAKE_OVER;
+    loop {
+        match try_lock(&path)? {
+            Some(lock) => return Ok(Some(lock)),
+            None if Instant::now() > end => return Ok(None),
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(machine: Arc<Machine>) -> Self {
+        Self {
+            machine,
+            active: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            sessions: AtomicU64::new(0),
+            ending: AtomicBool::default(),
+        }
+    }
+
+    /// A number for a new connection.
+    pub(crate) fn session_number(&self) -> u64 {
+        self.sessions.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    async fn serve(self: &Arc<Self>) -> Result<()> {
+        let socket = self.machine.home.socket();
+        // One that a killed worker left: the lock says that nobody listens there.
+        let _ = std::fs::remove_file(&socket);
+        let name = super::attach::socket_name(&self.machine.home)?;
+        let options = ListenerOptions::new().name(name);
+        let what = || format!("listen on {}", socket.display());
+        let listener = options.create_tokio().cannot(what)?;
+        let mut idle_since = Instant::now();
+        loop {
+            let waited = tokio::time::timeout(Duration::from_millis(200), listener.accept()).await;
+            match waited {
+                Ok(Ok(stream)) => self.welcome(stream),
+                Ok(Err(e)) => return Err(Error::io(what(), &e)),
+                Err(_) => {}
+            }
+            if self.ending.load(Ordering::SeqCst) {
+                return Ok(());
+            }
+            if self.active().is_some() || self.connections.load(Ordering::SeqCst) > 0 {
+                idle_since = Instant::now();
+            } else if idle_since.elapsed() > IDLE {
+                return Ok(());
+            }
+        }
+    }
+
+    fn welcome(self: &Arc<Self>, mut stream: interprocess::local_socket::tokio::Stream) {
+        self.connections.fetch_add(1, Ordering::SeqCst);
+        let worker = Arc::clone(self);
+        tokio::spawn(async move {
+            let greeted = stream.write_all(&[GREETING]).await;
+            if greeted.is_ok()
+                && let Err(error) = session::serve(Arc::clone(&worker), stream).await
+            {
+                tracing::info!(%error, "a connection ended");
+            }
+            worker.connections.fetch_sub(1, Ordering::SeqCst);
+        });
+    }
+
+    /// Ends the worker's process soon, whatever its threads are at.
+    pub(crate) fn end(&self) {
+        self.ending.store(true, Ordering::SeqCst);
+    }
+
+    /// The run that is not finished.
+    pub(crate) fn active(&self) -> Option<Arc<Run>> {
+        locked(&self.active).clone()
+    }
+
+    /// The folder of a run, or of the newest when the name is empty.
+    ///
+    /// # Errors
+    /// When there is no such run.
+    pub(crate) fn run_dir(&self, run: &str) -> Result<PathBuf> {
+        let home = &self.machine.home;
+        let dir = if run.is_empty() { self.run_dirs()?.pop() } else { Some(home.run(&RunId(run.to_owned()))?) };
+        dir.filter(|d| d.is_dir()).ok_or_else(|| {
+            let what = if run.is_empty() { "no run was made here yet".to_owned() } else { format!("there is no run {run} here") };
+            Error::usage(what).on_host(self.machine.platform.host_name()).next("`ibexdeploy runs list` shows the runs")
+        })
+    }
+
+    /// The folders of all runs, the oldest first.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub(crate) fn run_dirs(&self) -> Result<Vec<PathBuf>> {
+        let runs = self.machine.home.runs();
+        let listed = std::fs::read_dir(&runs).cannot(|| format!("list {}", runs.display()))?;
+        let mut dirs: Vec<PathBuf> =
+            listed.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| p.join("plan.json").exists()).collect();
+        dirs.sort();
+        Ok(dirs)
+    }
+
+    // -- beginning runs --
+
+    /// Takes a plan, or goes on with it when it is there already.
+    ///
+    /// # Errors
+    /// When it is not for this machine, or another run is active.
+    pub(crate) fn submit(self: &Arc<Self>, plan: InstrumentPlan, secrets: Vec<(String, String)>, answer_yes: bool) -> Result<()> {
+        self.machine.check_plan(&plan)?;
+        let dir = self.machine.home.run(&plan.run)?;
+        let mut active = locked(&self.active);
+        if let Some(run) = &*active {
+            if *run.id() != plan.run {
+                return Err(self.occupied(run));
+            }
+            run.take_secrets(secrets);
+            if answer_yes {
+                run.answer_with_yes();
+            }
+            return Ok(());
+        }
+        if dir.join("journal.jsonl").exists() {
+            // Finished already: whoever submits it again is told how it went.
+            return Ok(());
+        }
+        let run = Arc::new(self.accept(&dir, plan)?);
+        run.take_secrets(secrets);
+        if answer_yes {
+            run.answer_with_yes();
+        }
+        *active = Some(Arc::clone(&run));
+        drop(active);
+        self.start(run, Resume::default(), None)
+    }
+
+    fn accept(&self, dir: &Path, plan: InstrumentPlan) -> Result<Run> {
+        std::fs::create_dir_all(dir).cannot(|| format!("make the folder {}", dir.display()))?;
+        write_json(&dir.join("plan.json"), &plan)?;
+        let (run, _) = Run::open(dir, plan)?;
+        Driver::accept(&run);
+        match run.journal_trouble() {
+            Some(error) => {
+                // Nothing was done yet, and a run without a journal is none.
+                let _ = std::fs::remove_dir_all(dir);
+                Err(error)
+            }
+            None => Ok(run),
+        }
+    }
+
+    /// Begins the undoing of finished runs, which is a run of its own.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub(crate) fn begin_rollback(self: &Arc<Self>, run: &str, options: &RollbackOptions) -> Result<()> {
+        let as_run = RunId(options.as_run.clone());
+        let dir = self.machine.home.run(&as_run)?;
+        let mut active = locked(&self.active);
+        if let Some(other) = &*active {
+            return if *other.id() == as_run { Ok(()) } else { Err(self.occupied(other)) };
+        }
+        if dir.join("journal.jsonl").exists() {
+            return Ok(());
+        }
+        let (order, plan) = rollback::order(self, run, options)?;
+        std::fs::create_dir_all(&dir).cannot(|| format!("make the folder {}", dir.display()))?;
+        write_json(&dir.join("rollback.json"), &order)?;
+        let run = Arc::new(self.accept(&dir, plan)?);
+        *active = Some(Arc::clone(&run));
+        drop(active);
+        self.start(run, Resume::default(), Some(order))
+    }
+
+    fn occupied(&self, run: &Run) -> Error {
+        lock::refusal(&self.machine.platform.host_name(), &info_of(run))
+    }
+
+    /// Starts the thread that carries the run out.
+    fn start(self: &Arc<Self>, run: Arc<Run>, resume: Resume, order: Option<RollbackOrder>) -> Result<()> {
+        if let Err(error) = lock::write_holder(&self.machine.home, &info_of(&run)) {
+            // The text only informs.
+            tracing::warn!(%error, "the lock's text is not written");
+        }
+        let worker = Arc::clone(self);
+        std::thread::Builder::new()
+            .name("driver".to_owned())
+            .spawn(move || worker.carry_out(&run, resume, order))
+            .cannot(|| "start the thread of the run")?;
+        Ok(())
+    }
+
+    fn carry_out(&self, run: &Arc<Run>, resume: Resume, order: Option<RollbackOrder>) {
+        let driver = Driver::new(Arc::clone(run), Arc::clone(&self.machine), resume);
+        let work = std::panic::AssertUnwindSafe(move || match order {
+            Some(order) => rollback::carry_out(driver, &order),
+            None => driver.drive(),
+        });
+        if std::panic::catch_unwind(work).is_err() {
+            let error = Error::internal("the worker broke off in the middle of a step").on_host(&run.plan.instrument);
+            run.emit(EventKind::InstrumentFinished {
+                outcome: Outcome::RollbackFailed,
+                versions: std::collections::BTreeMap::new(),
+                outage_ms: 0,
+                longest: Vec::new(),
+                ms: 0,
+                error: Some(error),
+            });
+        }
+        lock::clear_holder(&self.machine.home);
+        *locked(&self.active) = None;
+        run.finish();
+    }
+
+    // -- recovery --
+
+    /// Goes on with the run that a worker before this one did not finish.
+    ///
+    /// # Errors
+    /// When the runs cannot be listed.
+    pub(crate) fn recover(self: &Arc<Self>) -> Result<()> {
+        lock::clear_holder(&self.machine.home);
+        for dir in self.run_dirs()?.into_iter().rev() {
+            match self.recover_one(&dir) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(error) => tracing::error!(%error, "a run cannot be recovered"),
+            }
+        }
+        Ok(())
+    }
+
+    /// True when it is under way now.
+    fn recover_one(self: &Arc<Self>, dir: &Path) -> Result<bool> {
+        let journal = dir.join("journal.jsonl");
+        if !journal.exists() {
+            return Ok(false);
+        }
+        let seen = Resume::from_journal(&super::journal::read(&journal)?);
+        if seen.finished.is_some() {
+            return Ok(false);
+        }
+        if seen.accepted.is_none() && seen.damage.is_empty() {
+            // Killed while it took the plan: whoever sent it was not told that it was taken.
+            std::fs::remove_dir_all(dir).cannot(|| format!("remove {}", dir.display()))?;
+            return Ok(false);
+        }
+        let plan: InstrumentPlan = read_json(&dir.join("plan.json"))?
+            .ok_or_else(|| Error::new(ErrorKind::Integrity, format!("{} has no plan", dir.display())))?;
+        let order = read_json(&dir.join("rollback.json"))?;
+        let (run, loaded) = Run::open(dir, plan)?;
+        let run = Arc::new(run);
+        *locked(&self.active) = Some(Arc::clone(&run));
+        self.start(run, Resume::from_journal(&loaded), order)?;
+        Ok(true)
+    }
+
+    /// Gives the instrument free although a run holds it; with an active run the worker has to end for that.
+    ///
+    /// # Errors
+    /// When a run is alive and `force` is not set.
+    pub(crate) fn unlock(&self, force: bool) -> Result<String> {
+        let Some(run) = self.active() else {
+            lock::clear_holder(&self.machine.home);
+            return Ok("no run held the instrument".to_owned());
+        };
+        if !force {
+            return Err(self.occupied(&run).next("cancel the run, or give `--force` to abandon it where it stands"));
+        }
+        // Should the journal be full, the worker ends all the same, and the next one goes on with the run.
+        let _ = run.note_down(Body::Cancel { now: true });
+        let error =
+            Error::new(ErrorKind::Cancelled, "abandoned by `unlock --force` where it stood").on_host(&run.plan.instrument);
+        run.emit(EventKind::InstrumentFinished {
+            outcome: Outcome::Failed,
+            versions: std::collections::BTreeMap::new(),
+            outage_ms: 0,
+            longest: Vec::new(),
+            ms: 0,
+            error: Some(error),
+        });
+        lock::clear_holder(&self.machine.home);
+        Ok(format!("the run {} was abandoned where it stood; `rollback` can still undo it", run.id()))
+    }
+}
+
+/// Who works on the instrument, by a run.
+pub(crate) fn info_of(run: &Run) -> LockInfo {
+    let plan = &run.plan;
+    let since = run.events_after(0).first().map_or_else(Timestamp::now, |e| e.at);
+    LockInfo { owner: plan.operator.clone(), run: plan.run.clone(), playbook: plan.playbook.clone(), since }
+}

@@ -1,0 +1,47 @@
+//! `ibexdeploy agent`: what transports and workers start; not for people.
+
+use super::exit;
+use crate::agent;
+use crate::error::Result;
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+/// The agent's side of ibexdeploy, started by transports
+#[derive(Debug, Args)]
+pub(super) struct Agent {
+    #[command(subcommand)]
+    part: Part,
+}
+
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// Connect standard input and output to the worker, starting it when none runs
+    Attach {
+        /// The root folder of a sandbox
+        #[arg(long, value_name = "DIR")]
+        root: Option<PathBuf>,
+    },
+    /// Carry out runs until nobody needs it
+    Worker {
+        /// The root folder of a sandbox
+        #[arg(long, value_name = "DIR")]
+        root: Option<PathBuf>,
+    },
+    /// Run the program whose order comes on standard input
+    Job {
+        /// Where its output and exit code go
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+}
+
+impl Agent {
+    pub(super) fn run(self) -> Result<u8> {
+        match self.part {
+            Part::Attach { root } => agent::attach(root.as_deref())?,
+            Part::Worker { root } => agent::worker(root.as_deref())?,
+            Part::Job { folder } => agent::run_job(&folder)?,
+        }
+        Ok(exit::OK)
+    }
+}

@@ -12,8 +12,6 @@ pub(super) const BAD_INPUT: u8 = 2;
 pub(super) const STOPPED: u8 = 3;
 /// Refused: locked, not idle, not confirmed.
 pub(super) const REFUSED: u8 = 4;
-/// An instrument needs a person: its rollback failed.
-pub(super) const NEEDS_PERSON: u8 = 5;
 /// Cancelled by the operator.
 pub(super) const CANCELLED: u8 = 130;
 

@@ -1,18 +1,28 @@
 //! The command line: arguments to a validated request, a call, an exit code. No logic.
 
 mod agent;
+mod backup;
+mod check;
 mod completions;
 mod exit;
 mod inventory;
 mod kit;
 mod log;
 mod man;
+mod operate;
 mod options;
 mod output;
 mod playbook;
+mod release;
+mod restore;
+mod rollback;
+mod run;
 mod runs;
 mod schema;
+mod stage;
+mod status;
 mod table;
+mod unlock;
 
 pub use log::start_log;
 pub use options::{GlobalOptions, OutputForm, RunOptions, TargetOptions};
@@ -45,14 +55,23 @@ struct Arguments {
 enum Command {
     #[command(hide = true)]
     Agent(agent::Agent),
+    Backup(backup::Backup),
+    Check(check::Check),
     Completions(completions::Completions),
     Inventory(inventory::Inventory),
     Kit(kit::Kit),
     Man(man::Man),
     Playbook(playbook::Playbook),
+    Release(release::Release),
+    Restore(restore::Restore),
+    Rollback(rollback::Rollback),
+    Run(run::Run),
     #[command(subcommand)]
     Runs(runs::Runs),
     Schema(schema::Schema),
+    Stage(stage::Stage),
+    Status(status::Status),
+    Unlock(unlock::Unlock),
 }
 
 impl Command {
@@ -60,13 +79,22 @@ impl Command {
     fn run(self, global: &GlobalOptions) -> Result<u8> {
         match self {
             Self::Agent(c) => c.run(),
+            Self::Backup(c) => c.run(global),
+            Self::Check(c) => c.run(global),
             Self::Completions(c) => c.run(),
             Self::Inventory(c) => c.run(global),
             Self::Kit(c) => c.run(global),
             Self::Man(c) => c.run(),
             Self::Playbook(c) => c.run(global),
+            Self::Release(c) => c.run(global),
+            Self::Restore(c) => c.run(global),
+            Self::Rollback(c) => c.run(global),
+            Self::Run(c) => c.run(global),
             Self::Runs(c) => c.run(global),
             Self::Schema(c) => c.run(),
+            Self::Stage(c) => c.run(global),
+            Self::Status(c) => c.run(global),
+            Self::Unlock(c) => c.run(global),
         }
     }
 }

@@ -34,18 +34,28 @@ impl RunSummary {
     }
 }
 
-/// 5 an instrument needs a person, 130 cancelled, 3 stopped by a limit, 4 only refusals, 1 some failed, 0 all well.
+/// The exit codes of runs; those of commands that end otherwise are in `cli/`.
+mod code {
+    pub(super) const OK: u8 = 0;
+    pub(super) const SOME_FAILED: u8 = 1;
+    pub(super) const STOPPED: u8 = 3;
+    pub(super) const REFUSED: u8 = 4;
+    pub(super) const NEEDS_PERSON: u8 = 5;
+    pub(super) const CANCELLED: u8 = 130;
+}
+
+/// The worst decides: a failed rollback before a cancel before a limit before failures; only refusals are a refusal.
 fn exit_code(ended: &BTreeMap<String, Ended>, stopped: Option<&Stopped>) -> u8 {
     let bad: Vec<&Ended> = ended.values().filter(|e| !e.good).collect();
     if bad.iter().any(|e| e.outcome == Outcome::RollbackFailed) {
-        return 5;
+        return code::NEEDS_PERSON;
     }
     match stopped {
-        Some(Stopped::Operator) => 130,
-        Some(_) => 3,
-        None if bad.is_empty() => 0,
-        None if bad.iter().all(|e| e.refused) => 4,
-        None => 1,
+        Some(Stopped::Operator) => code::CANCELLED,
+        Some(_) => code::STOPPED,
+        None if bad.is_empty() => code::OK,
+        None if bad.iter().all(|e| e.refused) => code::REFUSED,
+        None => code::SOME_FAILED,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::RateLimit;
 use crate::content::ContentHash;
+use crate::content::pack::Chunk;
 use crate::error::{Error, Result};
 use crate::protocol::{ControllerMessage, PackHeader};
 use std::fmt;
@@ -27,17 +28,17 @@ impl fmt::Debug for ReadyPack {
 
 /// Where blobs come from. The calls block; links make them on threads of their own.
 pub trait ContentSource: Send + Sync {
-    /// Cuts a list of wanted blobs into the lists that are packed together, in order.
+    /// Cuts a list of wanted blobs into those that are packed together, in order.
     ///
     /// # Errors
     /// When a blob is not known here.
-    fn chunks(&self, hashes: &[ContentHash]) -> Result<Vec<Vec<ContentHash>>>;
+    fn chunks(&self, hashes: &[ContentHash]) -> Result<Vec<Chunk>>;
 
-    /// The pack of one such list; the same list gives the same pack, compressed only once.
+    /// The pack of one such chunk; the same chunk gives the same pack, compressed only once.
     ///
     /// # Errors
     /// When a blob cannot be read, or is no longer what its hash says.
-    fn pack(&self, chunk: &[ContentHash]) -> Result<ReadyPack>;
+    fn pack(&self, chunk: &Chunk) -> Result<ReadyPack>;
 }
 
 /// A source of nothing, for commands whose plans need no content.
@@ -45,11 +46,11 @@ pub trait ContentSource: Send + Sync {
 pub struct NoContent;
 
 impl ContentSource for NoContent {
-    fn chunks(&self, hashes: &[ContentHash]) -> Result<Vec<Vec<ContentHash>>> {
+    fn chunks(&self, hashes: &[ContentHash]) -> Result<Vec<Chunk>> {
         Err(Error::internal(format!("{} blobs are wanted by a plan without content", hashes.len())))
     }
 
-    fn pack(&self, _chunk: &[ContentHash]) -> Result<ReadyPack> {
+    fn pack(&self, _chunk: &Chunk) -> Result<ReadyPack> {
         Err(Error::internal("a plan without content has no packs"))
     }
 }
@@ -84,12 +85,12 @@ impl Feeder {
         Ok(())
     }
 
-    async fn send_chunk(&self, chunk: Vec<ContentHash>) -> Result<()> {
+    async fn send_chunk(&self, chunk: Chunk) -> Result<()> {
         let content = Arc::clone(&self.content);
-        let list = chunk.clone();
-        let pack = match blocking(move || content.pack(&list)).await {
+        let hashes = chunk.blobs.iter().map(|(hash, _)| *hash).collect();
+        let pack = match blocking(move || content.pack(&chunk)).await {
             Ok(pack) => pack,
-            Err(error) => return self.cannot_send(chunk, &error).await,
+            Err(error) => return self.cannot_send(hashes, &error).await,
         };
         let mut left = pack.header.packed;
         let mut bytes = pack.bytes;

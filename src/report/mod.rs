@@ -1,5 +1,6 @@
 //! What people and programs see of a run: consumers of events, and the only room that formats for people.
 
+mod answers;
 mod error;
 mod estimate;
 mod json;
@@ -13,6 +14,7 @@ mod summary;
 mod table;
 pub mod text;
 
+pub use answers::{DryRun, StatusRow, dry_run, rollback_previews, status, what_will_happen};
 pub use error::{error, error_json};
 pub use estimate::{Estimate, EstimateFrom, PastRun, estimate};
 pub use lines::Verbosity;

@@ -2,6 +2,7 @@
 
 use crate::support::{Fleet, Script, lock, name, run_id, submit, target, until_released};
 use ibexdeploy::content::ContentHash;
+use ibexdeploy::content::pack::Chunk;
 use ibexdeploy::events::{Event, EventKind, Outcome};
 use ibexdeploy::link::{Access, ContentSource, End, Link, Orders, RateLimit, ReadyPack, Signal, Start, Submission, follow};
 use ibexdeploy::plan::Hold;
@@ -21,17 +22,19 @@ struct Blobs {
 }
 
 impl ContentSource for Blobs {
-    fn chunks(&self, hashes: &[ContentHash]) -> Result<Vec<Vec<ContentHash>>> {
+    fn chunks(&self, hashes: &[ContentHash]) -> Result<Vec<Chunk>> {
         if hashes.contains(&ContentHash::of(b"gone")) {
             return Err(Error::new(ErrorKind::Integrity, "the kit has changed"));
         }
-        Ok(hashes.iter().map(|hash| vec![*hash]).collect())
+        Ok(hashes.iter().map(|hash| Chunk { blobs: vec![(*hash, self.size as u64)] }).collect())
     }
 
-    fn pack(&self, chunk: &[ContentHash]) -> Result<ReadyPack> {
+    fn pack(&self, chunk: &Chunk) -> Result<ReadyPack> {
         self.packed.fetch_add(1, Ordering::Relaxed);
-        let blobs = chunk.iter().map(|hash| (*hash, self.size as u64)).collect();
-        Ok(ReadyPack { header: PackHeader { blobs, packed: self.size as u64 }, bytes: Box::new(Cursor::new(vec![7; self.size])) })
+        Ok(ReadyPack {
+            header: PackHeader { blobs: chunk.blobs.clone(), packed: self.size as u64 },
+            bytes: Box::new(Cursor::new(vec![7; self.size])),
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 mod list;
 mod prune;
 mod report;
+mod resume;
 mod show;
 
 use super::GlobalOptions;
@@ -15,6 +16,7 @@ pub(super) enum Runs {
     List(list::List),
     Prune(prune::Prune),
     Report(report::Report),
+    Resume(resume::Resume),
     Show(show::Show),
 }
 
@@ -24,6 +26,7 @@ impl Runs {
             Self::List(c) => c.run(global),
             Self::Prune(c) => c.run(global),
             Self::Report(c) => c.run(global),
+            Self::Resume(c) => c.run(global),
             Self::Show(c) => c.run(global),
         }
     }

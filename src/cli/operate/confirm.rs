@@ -1,0 +1,37 @@
+//! The one question before instruments are changed.
+
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use std::io::{BufRead, IsTerminal, Write};
+
+/// Shows what will happen and asks whether to go on; `yes` skips the question.
+///
+/// # Errors
+/// [`ErrorKind::Refused`] when the answer is no, and without a terminal to ask on.
+pub(in crate::cli) fn confirm(what: &str, yes: bool) -> Result<()> {
+    if yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Err(Error::new(ErrorKind::Refused, "not confirmed: nothing was touched")
+            .because("there is no terminal to ask on")
+            .next("look at it with --dry-run, then add --yes"));
+    }
+    let mut terminal = std::io::stderr();
+    terminal.write_all(what.as_bytes()).cannot(|| "ask for confirmation")?;
+    if confirmed("Go on?")? {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Refused, "not confirmed: nothing was touched"))
+}
+
+/// Asks a question on the terminal; only `y` and `yes` are a yes.
+///
+/// # Errors
+/// When the terminal cannot be used.
+pub(in crate::cli) fn confirmed(question: &str) -> Result<bool> {
+    let mut terminal = std::io::stderr();
+    write!(terminal, "{question} [y/N] ").and_then(|()| terminal.flush()).cannot(|| "ask a question")?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).cannot(|| "read the answer")?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}

@@ -1,0 +1,193 @@
+//! The instruments a command means, and how they are reached.
+
+use super::lead::runtime;
+use super::rehearse;
+use crate::cli::{GlobalOptions, RunOptions, TargetOptions};
+use crate::content::ContentHash;
+use crate::engine::{Conversation, ask_all};
+use crate::error::{Error, IoContext, Result};
+use crate::events::RunId;
+use crate::inventory::{Instrument, Inventory, Selection};
+use crate::link::{Access, ContentSource, NoContent, Patience, RateLimit};
+use crate::plan::{Hold, InstrumentPlan, PLAN_FORMAT, Target, TransportSpec};
+use crate::protocol::{ControllerHello, PROTOCOL_VERSION};
+use crate::transport::Local;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The instruments that were chosen, on sandboxes when it is a rehearsal.
+#[derive(Debug)]
+pub(in crate::cli) struct Fleet {
+    pub(in crate::cli) inventory: Inventory,
+    /// In the inventory's order.
+    names: Vec<String>,
+    /// The state folder of this controller.
+    pub(in crate::cli) state: PathBuf,
+    /// The folder of releases.
+    pub(in crate::cli) kits: Option<PathBuf>,
+    pub(in crate::cli) rehearsal: bool,
+    /// user@host.
+    pub(in crate::cli) operator: String,
+}
+
+impl Fleet {
+    /// Reads the inventory and chooses; makes the sandboxes of a rehearsal that are not there yet.
+    ///
+    /// # Errors
+    /// When the inventory or a pattern is not right, or an instrument cannot be reached by this build.
+    pub(in crate::cli) fn open(global: &GlobalOptions, selection: &Selection) -> Result<Self> {
+        let mut inventory = Inventory::load(&global.inventory)?;
+        let state = global.state_folder()?;
+        let names: Vec<String> = inventory.select(selection)?.into_iter().map(|i| i.name.clone()).collect();
+        let mut kits = global.kits.clone();
+        if let Some(folder) = &global.rehearse {
+            let folder = folder.clone().unwrap_or_else(|| state.join("rehearsal"));
+            kits = Some(rehearse::prepare(&mut inventory, &names, &folder, kits, global.fresh)?);
+        }
+        let fleet = Self { inventory, names, state, kits, rehearsal: global.rehearse.is_some(), operator: operator() };
+        for instrument in fleet.instruments() {
+            reachable(instrument)?;
+        }
+        Ok(fleet)
+    }
+
+    /// As [`Fleet::open`], from the options of a command.
+    ///
+    /// # Errors
+    /// As there.
+    pub(in crate::cli) fn choose(global: &GlobalOptions, targets: &TargetOptions) -> Result<Self> {
+        Self::open(global, &Selection::from_options(targets))
+    }
+
+    /// The instruments of a run that was begun before. What it says of how they are reached counts, not the inventory.
+    ///
+    /// # Errors
+    /// When an instrument is no longer in the inventory.
+    pub(in crate::cli) fn reopen(global: &GlobalOptions, names: Vec<String>, rehearsal: bool) -> Result<Self> {
+        let inventory = Inventory::load(&global.inventory)?;
+        Ok(Self { inventory, names, state: global.state_folder()?, kits: global.kits.clone(), rehearsal, operator: operator() })
+    }
+
+    pub(in crate::cli) fn instruments(&self) -> Vec<&Instrument> {
+        self.inventory.instruments.iter().filter(|i| self.names.contains(&i.name)).collect()
+    }
+
+    /// The names of the instruments of this fleet that a pattern chooses.
+    ///
+    /// # Errors
+    /// When the pattern matches nothing.
+    pub(in crate::cli) fn among(&self, pattern: &str) -> Result<Vec<String>> {
+        let matching = self.inventory.select(&Selection::of(pattern))?;
+        let chosen: Vec<String> = matching.iter().map(|i| i.name.clone()).filter(|n| self.names.contains(n)).collect();
+        if chosen.is_empty() {
+            return Err(Error::usage(format!("`{pattern}` chooses none of the instruments of this run"))
+                .next("canaries are among the instruments that the command names"));
+        }
+        Ok(chosen)
+    }
+
+    /// How the instruments are reached.
+    ///
+    /// # Errors
+    /// When this executable cannot be read.
+    pub(in crate::cli) fn access(&self, content: Option<Arc<dyn ContentSource>>, options: Option<&RunOptions>) -> Result<Access> {
+        let program = std::env::current_exe().cannot(|| "find this executable")?;
+        let mut patience = Patience::default();
+        if let Some(deadline) = options.and_then(|o| o.deadline) {
+            patience.reconnect = deadline.0;
+        }
+        Ok(Access {
+            transport: Arc::new(Local::default()),
+            hello: ControllerHello {
+                protocol: PROTOCOL_VERSION,
+                build: ContentHash::of_file(&program)?.to_string(),
+                operator: self.operator.clone(),
+            },
+            content: content.unwrap_or_else(|| Arc::new(NoContent)),
+            rate: options.and_then(|o| o.limit_rate).map(|size| Arc::new(RateLimit::new(size.0))),
+            patience,
+        })
+    }
+
+    /// Targets without steps, for what needs no playbook.
+    pub(in crate::cli) fn bare_targets(&self, run: &RunId, what: &str) -> Vec<Target> {
+        self.instruments().into_iter().map(|instrument| self.bare_target(instrument, run, what)).collect()
+    }
+
+    fn bare_target(&self, instrument: &Instrument, run: &RunId, what: &str) -> Target {
+        Target {
+            transport: instrument.transport.clone(),
+            plan: InstrumentPlan {
+                format: PLAN_FORMAT,
+                run: run.clone(),
+                instrument: instrument.name.clone(),
+                host: instrument.host.clone(),
+                playbook: what.to_owned(),
+                operator: self.operator.clone(),
+                kit: None,
+                rehearsal: self.rehearsal,
+                places: instrument.places.clone(),
+                accounts: instrument.accounts.clone(),
+                vars: instrument.vars.clone(),
+                components: BTreeMap::new(),
+                pull: None,
+                secrets: Vec::new(),
+                hold: Hold::No,
+                steps: Vec::new(),
+            },
+        }
+    }
+}
+
+fn reachable(instrument: &Instrument) -> Result<()> {
+    match &instrument.transport {
+        TransportSpec::Local { .. } => Ok(()),
+        TransportSpec::Unsupported { name } => {
+            Err(Error::bad_input(format!("{} is reached by `{name}`, which this build cannot open yet", instrument.name))
+                .at(instrument.position.clone())
+                .next("rehearse on sandboxes with `--rehearse`, or give the instrument a transport `local`"))
+        }
+    }
+}
+
+/// user@host of whoever runs this.
+fn operator() -> String {
+    let var = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+    let user = var("USER").or_else(|| var("USERNAME")).or_else(|| var("LOGNAME")).unwrap_or_else(|| "unknown".into());
+    let host = var("HOSTNAME").or_else(|| var("COMPUTERNAME")).or_else(host_name).unwrap_or_else(|| "unknown".into());
+    format!("{user}@{host}")
+}
+
+#[cfg(unix)]
+fn host_name() -> Option<String> {
+    rustix::system::uname().nodename().to_str().ok().map(str::to_owned)
+}
+
+#[cfg(not(unix))]
+fn host_name() -> Option<String> {
+    None
+}
+
+/// A name for a run that begins now.
+pub(in crate::cli) fn new_run() -> RunId {
+    RunId::new(Timestamp::now(), RandomState::new().build_hasher().finish())
+}
+
+/// Has the same conversation with all targets, each within `limit`; answers in the order of the targets.
+///
+/// # Errors
+/// When it cannot begin at all; instruments that do not answer are among the answers.
+pub(in crate::cli) fn ask<T: Send + 'static>(
+    fleet: &Fleet,
+    targets: &[Target],
+    jobs: usize,
+    limit: Duration,
+    conversation: Arc<Conversation<T>>,
+) -> Result<Vec<Result<T>>> {
+    let access = fleet.access(None, None)?;
+    Ok(runtime()?.block_on(ask_all(&access, targets, jobs, limit, conversation, |_, _| {})))
+}

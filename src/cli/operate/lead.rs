@@ -1,0 +1,124 @@
+//! Leading a run: the folder, the log, the reporter, Ctrl-C, the engine.
+
+use super::confirmed;
+use crate::cli::{GlobalOptions, start_log};
+use crate::engine::{self, Ask, CancelToken, Canceller, EngineRequest, EventSink, Job, Limits, cancellation};
+use crate::error::{Error, IoContext, Result};
+use crate::events::{RunFolder, RunState};
+use crate::link::Access;
+use crate::plan::Plan;
+use crate::report::{self, Recorder, Screen, Where};
+use crate::secrets::Secrets;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// A run that is to be led.
+#[derive(Debug)]
+pub(in crate::cli) struct Led {
+    pub(in crate::cli) plan: Plan,
+    pub(in crate::cli) jobs: Vec<Job>,
+    pub(in crate::cli) access: Access,
+    pub(in crate::cli) limits: Limits,
+    pub(in crate::cli) deadline: Option<Duration>,
+    /// For redaction.
+    pub(in crate::cli) secrets: Secrets,
+    /// The state folder.
+    pub(in crate::cli) state: PathBuf,
+    /// The folder of a run that is gone on with; else one is made.
+    pub(in crate::cli) resumed: Option<RunFolder>,
+}
+
+/// Leads the run to its end and gives its exit code.
+///
+/// # Errors
+/// When the run's folder cannot be written.
+pub(in crate::cli) fn lead(global: &GlobalOptions, led: Led) -> Result<u8> {
+    let (folder, earlier) = match led.resumed {
+        Some(folder) => {
+            let earlier = RunState::of(&folder.read()?.events);
+            (folder, earlier)
+        }
+        None => {
+            let folder = RunFolder::create(&led.state, &led.plan.run)?;
+            folder.save_plan(&led.plan)?;
+            (folder, RunState::default())
+        }
+    };
+    start_log(&folder, global.verbose, &led.secrets)?;
+    let place = Where { folder: Some(folder.path().to_owned()) };
+    let reporter = report::open(global.form(), global.verbose, Screen::of_stdout(), place, Box::new(std::io::stdout()));
+    let recorder = Arc::new(Mutex::new(Some(Recorder::new(folder.writer()?, led.secrets, earlier, reporter))));
+    let request = EngineRequest {
+        run: led.plan.run.clone(),
+        playbook: led.plan.playbook.clone(),
+        kit: led.plan.kit.as_ref().map(|k| k.version.clone()),
+        operator: led.plan.operator.clone(),
+        rehearsal: led.plan.rehearsal,
+        plan: led.plan.digest()?.to_string(),
+        jobs: led.jobs,
+        access: led.access,
+        limits: led.limits,
+        deadline: led.deadline,
+        ask: asker(&recorder),
+    };
+    let ended = runtime()?.block_on(run(request, sink(&recorder)));
+    if let Some(recorder) = take(&recorder) {
+        folder.save_summary(&recorder.finish())?;
+    }
+    ended
+}
+
+type Shared = Arc<Mutex<Option<Recorder>>>;
+
+fn take(recorder: &Shared) -> Option<Recorder> {
+    recorder.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+fn sink(recorder: &Shared) -> EventSink {
+    let recorder = Arc::clone(recorder);
+    EventSink::new(Box::new(move |event| match &mut *recorder.lock().unwrap_or_else(PoisonError::into_inner) {
+        Some(recorder) => recorder.record(event),
+        None => Err(Error::internal("an event came after the end of the run")),
+    }))
+}
+
+/// Puts questions of instruments on the terminal, when there is one.
+fn asker(recorder: &Shared) -> Option<Ask> {
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return None;
+    }
+    let recorder = Arc::clone(recorder);
+    Some(Arc::new(move |instrument: &str, text: &str| {
+        let mut answer = None;
+        // The lock keeps all else from the terminal until the operator has answered.
+        if let Some(recorder) = &mut *recorder.lock().unwrap_or_else(PoisonError::into_inner) {
+            recorder.paused(&mut || answer = confirmed(&format!("{instrument}: {text}")).ok());
+        }
+        answer
+    }))
+}
+
+async fn run(request: EngineRequest, sink: EventSink) -> Result<u8> {
+    let (canceller, token): (Canceller, CancelToken) = cancellation();
+    let interrupts = async {
+        // Without signals there is nothing to hear; the run is led all the same.
+        while tokio::signal::ctrl_c().await.is_ok() {
+            canceller.more();
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        summary = engine::run(request, sink, token) => summary.map(|s| s.exit_code),
+        () = interrupts => Err(Error::internal("the listener for interrupts ended")),
+    }
+}
+
+/// The threads that do the waiting.
+///
+/// # Errors
+/// When the system gives none.
+pub(in crate::cli) fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().cannot(|| "start the threads of the controller")
+}

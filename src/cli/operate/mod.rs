@@ -1,0 +1,19 @@
+//! What the commands that contact instruments have in common: from options to a call of the engine.
+
+mod confirm;
+mod dry_run;
+mod fleet;
+mod lead;
+mod options;
+mod prepare;
+mod rehearse;
+mod secrets;
+
+pub(super) use confirm::confirm;
+use confirm::confirmed;
+pub(super) use fleet::{Fleet, ask, new_run};
+pub(super) use lead::{Led, lead};
+pub(super) use options::PlaybookOptions;
+use prepare::Prepared;
+pub(super) use prepare::{Wanted, go, kit_content, limits, prepare};
+pub(super) use secrets::resolve;

@@ -1,0 +1,216 @@
+//! A playbook and options to a plan with all it needs, and from there to a run.
+
+use super::fleet::new_run;
+use super::lead::{Led, lead};
+use super::secrets::RunSecrets;
+use super::{Fleet, confirm, dry_run};
+use crate::cli::{GlobalOptions, RunOptions};
+use crate::content::ContentHash;
+use crate::content::pack::Chunk;
+use crate::engine::{Job, Limits};
+use crate::error::{Error, Result};
+use crate::kit::{ContentStore, Kit, KitStore, Release};
+use crate::link::{ContentSource, ReadyPack, Start, Submission};
+use crate::plan::{self, Hold, InstrumentPlan, Plan, PlanRequest, set_value};
+use crate::playbook::{self, LoadedPlaybook, Phase};
+use crate::report::{Screen, what_will_happen};
+use crate::units::Span;
+use jiff::Timestamp;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long an instrument waits in hold when no deadline says otherwise.
+const HOLD_LIMIT: Duration = Duration::from_secs(24 * 3600);
+
+/// What a command wants to be done.
+#[derive(Debug, Default)]
+pub(in crate::cli) struct Wanted<'a> {
+    pub(in crate::cli) playbook: &'a str,
+    /// A release by name or folder.
+    pub(in crate::cli) kit: Option<&'a str>,
+    /// Only the phase `stage`.
+    pub(in crate::cli) only_stage: bool,
+    /// Each instrument applies when its first checks hold.
+    pub(in crate::cli) when_idle: bool,
+    /// Values that win over everything but the operator's own `--set`.
+    pub(in crate::cli) set: BTreeMap<String, Value>,
+}
+
+/// A plan that can be run.
+#[derive(Debug)]
+pub(in crate::cli) struct Prepared {
+    pub(in crate::cli) fleet: Fleet,
+    pub(in crate::cli) plan: Plan,
+    pub(in crate::cli) secrets: RunSecrets,
+    content: Arc<ContentStore>,
+    when_idle: bool,
+}
+
+/// Makes the plan. Contacts no instrument.
+///
+/// # Errors
+/// When anything in inventory, playbook, kit or options is not right.
+pub(in crate::cli) fn prepare(
+    global: &GlobalOptions,
+    fleet: Fleet,
+    options: &RunOptions,
+    wanted: &Wanted<'_>,
+) -> Result<Prepared> {
+    let playbook = playbook::load(&global.playbooks, wanted.playbook)?;
+    let cache = fleet.state.join("cache");
+    let content = ContentStore::new(&cache)?;
+    let kit = load_kit(&fleet, &playbook, wanted.kit, &cache)?;
+    if let Some(kit) = &kit {
+        content.add_kit(kit)?;
+    }
+    let mut set = wanted.set.clone();
+    for text in &options.set {
+        let (name, value) = text
+            .split_once('=')
+            .ok_or_else(|| Error::usage(format!("`--set {text}` has no `=`")).next("write --set NAME=VALUE"))?;
+        set.insert(name.trim().to_owned(), set_value(value));
+    }
+    let plan = plan::make(&PlanRequest {
+        playbook: &playbook,
+        instruments: fleet.instruments(),
+        inventory: &fleet.inventory,
+        kit: kit.as_ref(),
+        run: new_run(),
+        created: Timestamp::now(),
+        operator: fleet.operator.clone(),
+        rehearsal: fleet.rehearsal,
+        hold: hold(options, wanted),
+        tags: options.tags.clone(),
+        skip_tags: options.skip_tags.clone(),
+        set,
+    })?;
+    let secrets = if options.dry_run { RunSecrets::default() } else { super::resolve(&fleet, &plan)? };
+    Ok(Prepared { fleet, plan, secrets, content: Arc::new(content), when_idle: wanted.when_idle })
+}
+
+fn hold(options: &RunOptions, wanted: &Wanted<'_>) -> Hold {
+    if wanted.only_stage {
+        Hold::AfterStage
+    } else if options.canary.is_some() || options.batch.is_some() || wanted.when_idle {
+        Hold::UntilReleased { limit: options.deadline.unwrap_or(Span(HOLD_LIMIT)) }
+    } else {
+        Hold::No
+    }
+}
+
+fn load_kit(fleet: &Fleet, playbook: &LoadedPlaybook, wanted: Option<&str>, cache: &std::path::Path) -> Result<Option<Kit>> {
+    let components: Vec<String> = playbook.components().into_iter().collect();
+    if components.is_empty() && wanted.is_none() {
+        return Ok(None);
+    }
+    let folder = fleet.kits.clone().ok_or_else(|| {
+        Error::usage(format!("the playbook {} needs a kit, and there is no folder of releases", playbook.name))
+            .next("name it with --kits DIR or IBEXDEPLOY_KITS; `--rehearse` makes one")
+    })?;
+    let store = KitStore::open(&folder, cache);
+    let release = store.choose(wanted)?;
+    store.load(&release, &components, &|_| {}).map(Some)
+}
+
+impl Prepared {
+    /// How the instruments are reached, with the content of this plan.
+    ///
+    /// # Errors
+    /// When this executable cannot be read.
+    pub(in crate::cli) fn access(&self, options: &RunOptions) -> Result<crate::link::Access> {
+        self.fleet.access(Some(Arc::new(Store(Arc::clone(&self.content)))), Some(options))
+    }
+
+    fn jobs(&self, yes: bool) -> Vec<Job> {
+        let jobs = self.plan.targets.iter().map(|target| Job {
+            start: Start::Submit(Submission { secrets: self.secrets.of(&target.plan.instrument), answer_yes: yes }),
+            idle: self.when_idle.then(|| first_checks(&target.plan)),
+            target: target.clone(),
+        });
+        jobs.collect()
+    }
+}
+
+/// The checks that `apply` begins with: an instrument is idle when they hold.
+fn first_checks(plan: &InstrumentPlan) -> InstrumentPlan {
+    let apply = plan.steps.iter().filter(|s| s.phase == Phase::Apply && s.skip.is_none());
+    let checks = apply.take_while(|s| s.action.name() == "check").cloned().collect();
+    InstrumentPlan { steps: checks, secrets: Vec::new(), ..plan.clone() }
+}
+
+/// Asks the instruments what would change, or asks for confirmation and runs the plan.
+///
+/// # Errors
+/// When it is not confirmed, or cannot be kept.
+pub(in crate::cli) fn go(global: &GlobalOptions, prepared: Prepared, options: &RunOptions) -> Result<u8> {
+    if options.dry_run {
+        return dry_run::ask(global, &prepared, options);
+    }
+    let limits = limits(&prepared.fleet, options)?;
+    let changes = prepared.plan.targets.iter().any(|t| t.plan.hold != Hold::AfterStage && beyond_stage(&t.plan));
+    if changes {
+        let view = plan::view(&prepared.plan)?;
+        confirm(&what_will_happen(&view, Screen::of_stderr()), options.yes)?;
+        plan::check_unchanged(&prepared.plan)?;
+    }
+    let summary = lead(
+        global,
+        Led {
+            jobs: prepared.jobs(options.yes),
+            access: prepared.access(options)?,
+            limits,
+            deadline: options.deadline.map(|span| span.0),
+            secrets: prepared.secrets.all,
+            state: prepared.fleet.state,
+            plan: prepared.plan,
+            resumed: None,
+        },
+    )?;
+    Ok(summary)
+}
+
+fn beyond_stage(plan: &InstrumentPlan) -> bool {
+    plan.steps.iter().any(|s| s.phase != Phase::Stage && s.skip.is_none())
+}
+
+/// The limits of a run.
+///
+/// # Errors
+/// When `--canary` chooses nothing.
+pub(in crate::cli) fn limits(fleet: &Fleet, options: &RunOptions) -> Result<Limits> {
+    let canary = options.canary.as_deref().map_or(Ok(Vec::new()), |pattern| fleet.among(pattern))?;
+    Ok(Limits { jobs: options.jobs, canary, batch: options.batch, max_fail: options.max_fail })
+}
+
+/// The content of a plan that was made before: the same kit, read again.
+///
+/// # Errors
+/// When the kit is no longer there.
+pub(in crate::cli) fn kit_content(fleet: &Fleet, plan: &Plan) -> Result<Arc<dyn ContentSource>> {
+    let cache = fleet.state.join("cache");
+    let content = ContentStore::new(&cache)?;
+    if let Some(kit) = &plan.kit {
+        let release = Release::open(&kit.folder)?;
+        let folder = kit.folder.parent().unwrap_or(&kit.folder);
+        let components: BTreeSet<String> = plan.targets.iter().flat_map(|t| t.plan.components.keys().cloned()).collect();
+        let components: Vec<String> = components.into_iter().collect();
+        content.add_kit(&KitStore::open(folder, &cache).load(&release, &components, &|_| {})?)?;
+    }
+    Ok(Arc::new(Store(Arc::new(content))))
+}
+
+/// The kit's store, as links see it.
+struct Store(Arc<ContentStore>);
+
+impl ContentSource for Store {
+    fn chunks(&self, hashes: &[ContentHash]) -> Result<Vec<Chunk>> {
+        self.0.chunks(hashes)
+    }
+
+    fn pack(&self, chunk: &Chunk) -> Result<ReadyPack> {
+        let pack = self.0.pack(chunk)?;
+        Ok(ReadyPack { header: pack.header.clone(), bytes: Box::new(pack.reader()) })
+    }
+}

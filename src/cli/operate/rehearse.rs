@@ -1,0 +1,70 @@
+//! `--rehearse`: the same inventory, on sandboxes.
+
+use crate::error::{IoContext, Result};
+use crate::inventory::{Inventory, KitTransfer};
+use crate::kit::{KitStore, Release};
+use crate::plan::TransportSpec;
+use crate::rehearsal::{KitShape, SandboxSpec, make_kits, make_sandboxes};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Turns all instruments into sandboxes below `folder`, makes those of the chosen names, and says where kits are.
+///
+/// # Errors
+/// When files cannot be written.
+pub(super) fn prepare(
+    inventory: &mut Inventory,
+    names: &[String],
+    folder: &Path,
+    kits: Option<PathBuf>,
+    fresh: bool,
+) -> Result<PathBuf> {
+    let folder = std::path::absolute(folder).cannot(|| format!("find the folder {}", folder.display()))?;
+    if fresh {
+        remove_sandboxes(&folder, inventory)?;
+    }
+    for instrument in &mut inventory.instruments {
+        instrument.transport = TransportSpec::Local { root: folder.join(&instrument.name) };
+        instrument.kits = KitTransfer::Push;
+    }
+    let (kits, installed) = match kits {
+        Some(kits) => {
+            let installed = before_newest(&kits, &folder)?;
+            (kits, installed)
+        }
+        None => {
+            let kits = folder.join("kits");
+            std::fs::create_dir_all(&kits).cannot(|| format!("make the folder {}", kits.display()))?;
+            (kits.clone(), Some(make_kits(&kits, &KitShape::realistic())?.older))
+        }
+    };
+    let chosen = inventory.instruments.iter().filter(|i| names.contains(&i.name));
+    let specs: Vec<SandboxSpec> =
+        chosen.map(|i| SandboxSpec { name: i.name.clone(), host: i.host.clone(), places: i.places.clone() }).collect();
+    make_sandboxes(&folder, &specs, installed.as_ref())?;
+    Ok(kits)
+}
+
+/// The release that new sandboxes have already: the newest but one, when there are two.
+fn before_newest(kits: &Path, folder: &Path) -> Result<Option<Release>> {
+    let mut plain: BTreeMap<usize, Release> = BTreeMap::new();
+    let releases = KitStore::open(kits, folder).releases()?;
+    for release in releases.into_iter().filter(|r| r.version.as_ref().is_some_and(|v| v.is_plain())) {
+        plain.insert(plain.len(), release);
+    }
+    plain.pop_last();
+    Ok(plain.pop_last().map(|(_, release)| release))
+}
+
+fn remove_sandboxes(folder: &Path, inventory: &Inventory) -> Result<()> {
+    for instrument in &inventory.instruments {
+        let root = folder.join(&instrument.name);
+        match std::fs::remove_dir_all(&root) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(crate::error::Error::io(format!("remove the sandbox {}", root.display()), &e));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! The values of a run's secrets, fetched once however many instruments use them.
+
+use super::Fleet;
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::inventory::{SecretSource, secrets};
+use crate::plan::Plan;
+use crate::secrets::Secrets;
+use console::Term;
+use secrecy::{ExposeSecret, SecretString};
+use std::collections::BTreeMap;
+
+/// What each instrument gets, and all values together for redaction.
+#[derive(Debug, Default)]
+pub(in crate::cli) struct RunSecrets {
+    by_instrument: BTreeMap<String, Secrets>,
+    pub(in crate::cli) all: Secrets,
+}
+
+impl RunSecrets {
+    /// Names and values for one instrument.
+    pub(in crate::cli) fn of(&self, instrument: &str) -> Vec<(String, String)> {
+        let secrets = self.by_instrument.get(instrument);
+        let pairs = secrets.into_iter().flat_map(Secrets::iter);
+        pairs.map(|(name, value)| (name.to_owned(), value.expose_secret().to_owned())).collect()
+    }
+}
+
+/// Fetches what the plan's steps name. A rehearsal gets stand-ins: sandboxes have nothing that a real one would open.
+///
+/// # Errors
+/// When a secret has no source, or its source gives nothing.
+pub(in crate::cli) fn resolve(fleet: &Fleet, plan: &Plan) -> Result<RunSecrets> {
+    let mut fetched: BTreeMap<(Vec<String>, BTreeMap<String, SecretSource>), Secrets> = BTreeMap::new();
+    let mut run = RunSecrets::default();
+    for target in &plan.targets {
+        let name = &target.plan.instrument;
+        let secrets = if plan.rehearsal {
+            stand_ins(&target.plan.secrets)
+        } else {
+            let sources = fleet.inventory.instrument(name)?.secrets.clone();
+            let key = (target.plan.secrets.clone(), sources);
+            match fetched.get(&key) {
+                Some(known) => known.clone(),
+                None => {
+                    let new = secrets::resolve(&key.0, &key.1, &prompt).map_err(|e| e.on_host(name))?;
+                    fetched.insert(key, new.clone());
+                    new
+                }
+            }
+        };
+        for (secret, value) in secrets.iter() {
+            run.all.insert(format!("{secret} of {name}"), value.clone());
+        }
+        run.by_instrument.insert(name.clone(), secrets);
+    }
+    Ok(run)
+}
+
+fn stand_ins(names: &[String]) -> Secrets {
+    let mut secrets = Secrets::default();
+    for name in names {
+        secrets.insert(name.clone(), SecretString::from(format!("stand-in for {name}")));
+    }
+    secrets
+}
+
+/// Asks the operator and hides what is typed.
+fn prompt(question: &str) -> Result<SecretString> {
+    let terminal = Term::stderr();
+    if !terminal.is_term() {
+        return Err(Error::new(ErrorKind::Refused, format!("`{question}` cannot be asked without a terminal"))
+            .next("let the secret come from `env`, `file` or `command` in the inventory"));
+    }
+    terminal.write_str(&format!("{question}: ")).cannot(|| "ask for a secret")?;
+    terminal.read_secure_line().map(SecretString::from).cannot(|| "read a secret")
+}

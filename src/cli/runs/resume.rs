@@ -1,0 +1,107 @@
+//! `ibexdeploy runs resume`.
+
+use crate::cli::operate::{Fleet, Led, kit_content, lead, limits, new_run, resolve};
+use crate::cli::{GlobalOptions, RunOptions, TargetOptions};
+use crate::engine::Job;
+use crate::error::Result;
+use crate::events::RunFolder;
+use crate::link::{Start, Submission};
+use crate::plan::{self, PLAN_FORMAT, Plan};
+use crate::secrets::Secrets;
+use clap::Args;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::io::Write;
+
+/// Go on with a run: follow what the instruments do, and start what was not started
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Resume {
+    /// The run, or the beginning of its name [default: the newest]
+    #[arg(value_name = "ID")]
+    id: Option<String>,
+    /// Follow the newest run of these instruments instead, for a run that another controller began
+    #[arg(long, value_name = "PATTERN", conflicts_with = "id")]
+    of: Vec<String>,
+    #[command(flatten)]
+    run: RunOptions,
+}
+
+impl Resume {
+    pub(in crate::cli) fn run(self, global: &GlobalOptions) -> Result<u8> {
+        if self.of.is_empty() { self.own(global) } else { self.of_another(global) }
+    }
+
+    /// A run that this controller keeps.
+    fn own(&self, global: &GlobalOptions) -> Result<u8> {
+        let folder = RunFolder::open_or_newest(&global.state_folder()?, self.id.as_deref())?;
+        let plan = folder.plan()?;
+        if let Err(changed) = plan::check_unchanged(&plan) {
+            warn(&format!("{changed}; the run goes on by its own plan"));
+        }
+        let all = plan.targets.iter().map(|t| t.plan.instrument.clone()).collect();
+        let fleet = Fleet::reopen(global, all, plan.rehearsal)?;
+        let secrets = resolve(&fleet, &plan)?;
+        let content = kit_content(&fleet, &plan)?;
+        let is_rollback = plan.targets.iter().all(|t| t.plan.steps.is_empty());
+        let jobs = plan.targets.iter().map(|target| {
+            let secrets = secrets.of(&target.plan.instrument);
+            let submission = Submission { secrets, answer_yes: self.run.yes };
+            // A rollback has no steps to hand over: it is asked for anew where it did not get to.
+            let submit = (!is_rollback).then_some(submission);
+            Job { start: Start::Follow { run: plan.run.0.clone(), submit }, idle: None, target: target.clone() }
+        });
+        let jobs = jobs.collect();
+        let led = Led {
+            access: fleet.access(Some(content), Some(&self.run))?,
+            limits: limits(&fleet, &self.run)?,
+            deadline: self.run.deadline.map(|span| span.0),
+            secrets: secrets.all,
+            state: fleet.state,
+            resumed: Some(folder),
+            plan,
+            jobs,
+        };
+        lead(global, led)
+    }
+
+    /// The newest run of each instrument, known only there.
+    fn of_another(&self, global: &GlobalOptions) -> Result<u8> {
+        let targets = TargetOptions { patterns: self.of.clone(), ..TargetOptions::default() };
+        let fleet = Fleet::choose(global, &targets)?;
+        let run = new_run();
+        let targets = fleet.bare_targets(&run, "resume");
+        let jobs = targets.iter().map(|target| Job {
+            start: Start::Follow { run: String::new(), submit: None },
+            idle: None,
+            target: target.clone(),
+        });
+        let jobs = jobs.collect();
+        let plan = Plan {
+            format: PLAN_FORMAT,
+            run,
+            created: Timestamp::now(),
+            operator: fleet.operator.clone(),
+            playbook: "resume".to_owned(),
+            sources: BTreeMap::new(),
+            kit: None,
+            rehearsal: fleet.rehearsal,
+            targets,
+        };
+        let led = Led {
+            access: fleet.access(None, Some(&self.run))?,
+            limits: limits(&fleet, &self.run)?,
+            deadline: self.run.deadline.map(|span| span.0),
+            secrets: Secrets::default(),
+            state: fleet.state,
+            resumed: None,
+            plan,
+            jobs,
+        };
+        lead(global, led)
+    }
+}
+
+fn warn(text: &str) {
+    // A warning that nobody can see is no reason to stop.
+    let _ = writeln!(std::io::stderr(), "warning: {text}");
+}

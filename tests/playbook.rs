@@ -1,5 +1,7 @@
 //! Playbooks as files: what the shipped ones hold, and what is said about mistakes.
 
+#![cfg(test)]
+
 use ibexdeploy::playbook::{self, Phase};
 use std::path::Path;
 use tempfile::TempDir;

@@ -1,6 +1,8 @@
 //! The reference in `docs/playbooks.md` is made from the schema; this is what makes it, and what tells when it is old.
 //! `UPDATE_DOCS=1 cargo test --test playbook_docs` writes it anew.
 
+#![cfg(test)]
+
 use ibexdeploy::plan::TIMEOUTS;
 use ibexdeploy::playbook::Playbook;
 use serde_json::{Map, Value};

@@ -1,5 +1,7 @@
 //! Plans: what becomes of a playbook with an inventory and a kit at hand, and what is said when they do not fit.
 
+#![cfg(test)]
+
 use ibexdeploy::content::{ContentHash, Manifest, ManifestEntry};
 use ibexdeploy::events::RunId;
 use ibexdeploy::inventory::Inventory;

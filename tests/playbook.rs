@@ -1,5 +1,7 @@
 //! Playbooks as files: what the shipped ones hold, and what is said about mistakes.
 
+#![cfg(test)]
+
 use ibexdeploy::playbook::{self, Phase};
 use std::path::Path;
 use tempfile::TempDir;
@@ -165,7 +167,7 @@ close:
 ";
     insta::assert_snapshot!(messages(text, &[]), @r#"
     t.yaml:3:5: `check` does not say what
-    t.yaml:4:13: `check` has `port` and `memory`
+    t.yaml:4:13: `check` has `memory` and `port`
     t.yaml:5:13: the check names no programs
     t.yaml:6:44: the check has both `is` and `contains`
     t.yaml:7:32: `command` has `run` and `program`

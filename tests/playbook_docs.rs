@@ -1,6 +1,8 @@
 //! The reference in `docs/playbooks.md` is made from the schema; this is what makes it, and what tells when it is old.
 //! `UPDATE_DOCS=1 cargo test --test playbook_docs` writes it anew.
 
+#![cfg(test)]
+
 use ibexdeploy::plan::TIMEOUTS;
 use ibexdeploy::playbook::Playbook;
 use serde_json::{Map, Value};
@@ -196,7 +198,7 @@ fn the_reference_is_what_the_schema_says() {
 fn the_examples_of_the_introduction_are_playbooks() {
     let file = std::fs::read_to_string(FILE).unwrap();
     let examples: Vec<&str> = file.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert!(examples.len() > 5, "{}", examples.len());
+    assert!(examples.len() >= 5, "{}", examples.len());
     for example in examples {
         let folder = tempfile::tempdir().unwrap();
         let playbook = if example.starts_with("- ") { indented(example) } else { example.to_owned() };

@@ -36,12 +36,10 @@ pub(super) fn plan_step(planner: &mut Planner<'_, '_>, loaded: &LoadedStep, id: 
         late: LateTemplates::default(),
     };
     decide(planner, loaded, &mut planned)?;
-    if let Some(name) = &step.register {
-        if planner.context.contains_key(name) {
-            return Err(Error::bad_input(format!("`register: {name}` would hide the variable `{name}` of the inventory"))
-                .at(planner.request.playbook.position(loaded, "/register"))
-                .next(format!("choose another name, for example `{name}_found`")));
-        }
+    if let Some(name) = step.register.as_ref().filter(|name| planner.context.contains_key(*name)) {
+        return Err(Error::bad_input(format!("`register: {name}` would hide the variable `{name}` of the inventory"))
+            .at(planner.request.playbook.position(loaded, "/register"))
+            .next(format!("choose another name, for example `{name}_found`")));
     }
     if planned.skip.is_some() {
         planner.late.extend(step.register.clone());

@@ -155,11 +155,10 @@ impl Arguments<'_, '_> {
         {
             self.patterns(key, list);
         }
-        if let Some(from) = sync.from.as_deref().filter(|f| !is_template(f)) {
-            if let Err(error) = RelPath::parse(from) {
-                let next = error.details().next.clone().unwrap_or_default();
-                self.wrong("/from", error.details().message.clone(), next);
-            }
+        let from = sync.from.as_deref().filter(|f| !is_template(f));
+        if let Some(Err(error)) = from.map(RelPath::parse) {
+            let next = error.details().next.clone().unwrap_or_default();
+            self.wrong("/from", error.details().message.clone(), next);
         }
     }
 }

@@ -271,11 +271,9 @@ fn misplaced(phase: Phase, step: &Step, action: &Action, spot: &Spot<'_>) -> Vec
         let next = "leave it out: the other actions know by themselves what they write";
         errors.push(spot.error("/writes", format!("`writes` belongs to `command`, not to `{name}`"), next));
     }
-    if let Action::Command(command) = action {
-        if command.read_only && !step.writes.is_empty() {
-            let next = "leave one of the two out";
-            errors.push(spot.error("/writes", "the command is `read_only`, and `writes` somewhere", next));
-        }
+    if matches!(action, Action::Command(command) if command.read_only) && !step.writes.is_empty() {
+        let next = "leave one of the two out";
+        errors.push(spot.error("/writes", "the command is `read_only`, and `writes` somewhere", next));
     }
     errors
 }

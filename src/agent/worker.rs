@@ -2,7 +2,6 @@
 
 use super::driver::Driver;
 use super::home::{read_json, write_json};
-use super::journal::Body;
 use super::lock::{self, try_lock};
 use super::machine::Machine;
 use super::resume::Resume;

@@ -61,7 +61,8 @@ impl Sandbox {
             let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
             let command = String::from_utf8_lossy(&command).replace('\0', " ");
             if command.contains("agent worker") && command.contains(self.root().to_str().unwrap()) {
-                rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
+                rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL)
+                    .unwrap();
             }
         }
         let end = std::time::Instant::now() + TOO_LONG;
@@ -191,7 +192,8 @@ impl Controller {
             let blob = self.blobs.iter().find(|b| ContentHash::of(b) == *hash).expect("a blob nobody has").clone();
             let chunk = ibexdeploy::content::Chunk { blobs: vec![(*hash, blob.len() as u64)] };
             let mut packed = Vec::new();
-            let header = ibexdeploy::content::pack::build(&chunk, |_| Ok(std::io::Cursor::new(blob.clone())), &mut packed).unwrap();
+            let header =
+                ibexdeploy::content::pack::build(&chunk, |_| Ok(std::io::Cursor::new(blob.clone())), &mut packed).unwrap();
             if self.damage > 0 {
                 self.damage -= 1;
                 let middle = packed.len() / 2;
@@ -310,8 +312,18 @@ async fn a_plan_goes_through_its_phases() {
     assert_eq!(
         words(&events),
         [
-            "[stage]", "stage.01.check ok", "staged", "[apply]", "outage", "apply.01.file changed", "[prove]", "over",
-            "prove.01.command changed", "[close]", "close.01.remind ok", "= changed",
+            "[stage]",
+            "stage.01.check ok",
+            "staged",
+            "[apply]",
+            "outage",
+            "apply.01.file changed",
+            "[prove]",
+            "over",
+            "prove.01.command changed",
+            "[close]",
+            "close.01.remind ok",
+            "= changed",
         ]
     );
     assert_eq!(outcome, Outcome::Changed);
@@ -387,7 +399,8 @@ async fn a_release_comes_over_the_link_and_a_damaged_blob_is_asked_for_again() {
     let sandbox = Sandbox::new();
     let mut controller = Controller::connect(&sandbox).await;
     let long = "x".repeat(100_000);
-    let first = release(&sandbox, &mut controller, "20261123-100000-aaaaaa", "12.0.0", &[("a", "one"), ("b/c", &long), ("b/d", &long)]);
+    let first =
+        release(&sandbox, &mut controller, "20261123-100000-aaaaaa", "12.0.0", &[("a", "one"), ("b/c", &long), ("b/d", &long)]);
     controller.damage = 1;
     controller.submit(&first).await.unwrap();
     let (events, outcome) = controller.to_end().await;
@@ -415,7 +428,9 @@ async fn a_release_comes_over_the_link_and_a_damaged_blob_is_asked_for_again() {
     controller.submit(&third).await.unwrap();
     assert_eq!(controller.to_end().await.1, Outcome::Changed);
     assert!(!epics.join("b").exists());
-    let QueryReply::Status(status) = controller.query(Query::Status { plan: Box::new(third.clone()) }).await else { panic!("no status") };
+    let QueryReply::Status(status) = controller.query(Query::Status { plan: Box::new(third.clone()) }).await else {
+        panic!("no status")
+    };
     assert_eq!(status.installed["EPICS"].version, "12.0.2");
     assert_eq!(status.hand_changes["EPICS"], Some(Vec::new()));
 
@@ -566,7 +581,8 @@ async fn a_killed_rollback_goes_on() {
     let mut compensated = step(Phase::Apply, 2, command("true"));
     let undo = json!({"command": {"at": "work", "run": "while [ ! -e go ]; do sleep 0.02; done"}});
     compensated.undo = Some(serde_json::from_value(undo).unwrap());
-    let plan = sandbox.plan(run, vec![step(Phase::Apply, 1, file("x.txt", "new")), compensated, step(Phase::Apply, 3, command("exit 1"))]);
+    let plan = sandbox
+        .plan(run, vec![step(Phase::Apply, 1, file("x.txt", "new")), compensated, step(Phase::Apply, 3, command("exit 1"))]);
     controller.submit(&plan).await.unwrap();
     controller.until(|k| matches!(k, EventKind::RollbackStarted { .. })).await;
     controller.until(|k| matches!(k, EventKind::StepWaiting { .. })).await;
@@ -776,4 +792,25 @@ async fn a_worker_killed_anywhere_on_a_failing_run_ends_on_the_old_release() {
         assert_eq!(std::fs::read_to_string(epics.join("a")).unwrap(), "one", "killed after {seen}");
         assert!(!epics.join("b").exists() && epics.join("gone").exists(), "killed after {seen}");
     }
+}
+
+#[tokio::test]
+async fn a_wedged_run_is_abandoned_only_by_force() {
+    let sandbox = Sandbox::new();
+    let mut controller = Controller::connect(&sandbox).await;
+    let run = "20261123-100000-tttttt";
+    let waiting = command("while [ ! -e go ]; do sleep 0.02; done");
+    controller.submit(&sandbox.plan(run, vec![step(Phase::Apply, 1, waiting)])).await.unwrap();
+    controller.until(|k| matches!(k, EventKind::StepWaiting { .. })).await;
+    let mut second = Controller::connect(&sandbox).await;
+    let QueryReply::Failed(refused) = second.query(Query::Unlock { force: false }).await else { panic!("not refused") };
+    assert!(refused.details().message.contains(run), "{refused}");
+    let QueryReply::Done { summary } = second.query(Query::Unlock { force: true }).await else { panic!("not abandoned") };
+    assert!(summary.contains(run), "{summary}");
+    std::fs::write(sandbox.work().join("go"), "").unwrap();
+    let mut third = Controller::connect(&sandbox).await;
+    let QueryReply::Runs(runs) = third.query(Query::Runs).await else { panic!("no list of runs") };
+    assert_eq!(runs[0].outcome, Some(Outcome::Failed));
+    third.submit(&sandbox.plan("20261123-100001-uuuuuu", Vec::new())).await.unwrap();
+    assert_eq!(third.to_end().await.1, Outcome::Ok);
 }

@@ -38,6 +38,20 @@ pub(crate) fn end_session(leader: i32, at_once: bool) {
     }
 }
 
+/// True when there is a process of this number.
+#[cfg(unix)]
+pub(crate) fn is_alive(pid: i32) -> bool {
+    rustix::process::Pid::from_raw(pid).is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
+}
+
+/// True when there is a process of this number.
+#[cfg(windows)]
+pub(crate) fn is_alive(pid: i32) -> bool {
+    let filter = format!("PID eq {pid}");
+    let listed = Command::new("tasklist").args(["/NH", "/FI", &filter]).output();
+    listed.is_ok_and(|out| String::from_utf8_lossy(&out.stdout).contains(&pid.to_string()))
+}
+
 /// Ends a process and those it started.
 #[cfg(windows)]
 pub(crate) fn end_session(leader: i32, at_once: bool) {

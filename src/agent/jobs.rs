@@ -108,7 +108,7 @@ impl RunJobs {
 impl Jobs for RunJobs {
     fn run(&self, job: JobSpec, progress: &dyn Progress, deadline: &Deadline) -> Result<JobEnd> {
         let dir = self.folder_for(&job.id);
-        let found = Found::look(&dir)?;
+        let found = Found::look_back(&dir)?;
         let end = match found {
             Found::Alive => None,
             Found::Ended(_) if !job.repeatable => None,
@@ -139,6 +139,20 @@ enum Found {
 }
 
 impl Found {
+    /// What an earlier life of the worker left. A wrapper that has its order and not yet its lock is waited for:
+    /// another one beside it would run the program twice.
+    fn look_back(dir: &Path) -> Result<Self> {
+        let begun = Instant::now();
+        loop {
+            let found = Self::look(dir)?;
+            let starting = matches!(found, Self::None) && pid_in(dir).is_some_and(super::detach::is_alive);
+            if !starting || begun.elapsed() > GRACE {
+                return Ok(found);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     fn look(dir: &Path) -> Result<Self> {
         // The lock first: a job that ends between the two looks has written its exit code before it let go.
         let alive = dir.join("lock").exists() && try_lock(&dir.join("lock"))?.is_none();
@@ -262,9 +276,14 @@ fn tail_of(output: &Path) -> Vec<String> {
     tail.into()
 }
 
+/// The wrapper's process.
+fn pid_in(dir: &Path) -> Option<i32> {
+    std::fs::read_to_string(dir.join("pid")).ok()?.trim().parse().ok()
+}
+
 /// Ends the wrapper, its program and what they started, politely at first.
 fn end_group(dir: &Path) {
-    let Some(pid) = std::fs::read_to_string(dir.join("pid")).ok().and_then(|t| t.trim().parse().ok()) else { return };
+    let Some(pid) = pid_in(dir) else { return };
     super::detach::end_session(pid, false);
     let begun = Instant::now();
     while begun.elapsed() < GRACE && matches!(try_lock(&dir.join("lock")), Ok(None)) {

@@ -48,6 +48,8 @@ struct Log {
     events: Vec<Arc<Event>>,
     /// Why the journal could not be written the last time it was tried.
     broken: Option<Error>,
+    /// The last word was said for a driver that is wedged: nothing it may still do is written down any more.
+    abandoned: bool,
 }
 
 impl std::fmt::Debug for Run {
@@ -66,7 +68,7 @@ impl Run {
         let mut run = Self {
             plan: Arc::new(plan),
             dir: dir.to_path_buf(),
-            log: Mutex::new(Log { writer, events: Vec::new(), broken: None }),
+            log: Mutex::new(Log { writer, events: Vec::new(), broken: None, abandoned: false }),
             live: broadcast::channel(LIVE_BUFFER).0,
             cancel_now: Arc::default(),
             cancel_soon: AtomicBool::default(),
@@ -107,10 +109,24 @@ impl Run {
     /// Writes an event down and tells the controllers. A journal that cannot be written does not stop a run here:
     /// what may not happen without it is announced by [`Run::intend`].
     pub(crate) fn emit(&self, kind: EventKind) {
+        self.emit_with(&mut locked(&self.log), kind);
+    }
+
+    /// Says the last word in the place of the driver, which can write nothing more, and so changes nothing more
+    /// that needs an undo.
+    pub(crate) fn abandon(&self, last_word: EventKind) {
+        let mut log = locked(&self.log);
+        self.emit_with(&mut log, last_word);
+        log.abandoned = true;
+    }
+
+    fn emit_with(&self, log: &mut Log, kind: EventKind) {
+        if log.abandoned {
+            return;
+        }
         let durable = !matches!(kind, EventKind::StepStarted { .. } | EventKind::Note { .. } | EventKind::StagingNeeds { .. });
         let kind = self.clean(kind);
         let at = Timestamp::now();
-        let mut log = locked(&self.log);
         let number = match log.writer.append(at, Body::Event(kind.clone()), durable) {
             Ok(n) => n,
             Err(error) => {
@@ -136,7 +152,11 @@ impl Run {
     /// # Errors
     /// When it cannot be written.
     pub(crate) fn note_down(&self, body: Body) -> Result<u64> {
-        locked(&self.log).writer.append(Timestamp::now(), body, true)
+        let mut log = locked(&self.log);
+        if log.abandoned {
+            return Err(Error::new(ErrorKind::Cancelled, "the run was abandoned"));
+        }
+        log.writer.append(Timestamp::now(), body, true)
     }
 
     /// Writes an intention down. Its number.

@@ -2,7 +2,6 @@
 
 use super::driver::Driver;
 use super::home::{read_json, write_json};
-use super::journal::Body;
 use super::lock::{self, try_lock};
 use super::machine::Machine;
 use super::resume::Resume;
@@ -37,6 +36,8 @@ pub(crate) struct Worker {
     active: Mutex<Option<Arc<Run>>>,
     connections: AtomicUsize,
     sessions: AtomicU64,
+    /// Nobody new is served.
+    closing: AtomicBool,
     ending: AtomicBool,
 }
 
@@ -84,6 +85,7 @@ impl Worker {
             active: Mutex::default(),
             connections: AtomicUsize::new(0),
             sessions: AtomicU64::new(0),
+            closing: AtomicBool::default(),
             ending: AtomicBool::default(),
         }
     }
@@ -105,8 +107,14 @@ impl Worker {
         loop {
             let waited = tokio::time::timeout(Duration::from_millis(200), listener.accept()).await;
             match waited {
+                // Without a greeting `attach` waits for the next worker.
+                Ok(Ok(stream)) if self.closing.load(Ordering::SeqCst) => drop(stream),
                 Ok(Ok(stream)) => self.welcome(stream),
-                Ok(Err(e)) => return Err(Error::io(what(), &e)),
+                Ok(Err(error)) => {
+                    // Perhaps too many open files: no reason to let go of a run.
+                    tracing::error!(%error, "a connection cannot be taken");
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
                 Err(_) => {}
             }
             if self.ending.load(Ordering::SeqCst) {
@@ -337,11 +345,10 @@ impl Worker {
         if !force {
             return Err(self.occupied(&run).next("cancel the run, or give `--force` to abandon it where it stands"));
         }
-        // Should the journal be full, the worker ends all the same, and the next one goes on with the run.
-        let _ = run.note_down(Body::Cancel { now: true });
+        self.closing.store(true, Ordering::SeqCst);
         let error =
             Error::new(ErrorKind::Cancelled, "abandoned by `unlock --force` where it stood").on_host(&run.plan.instrument);
-        run.emit(EventKind::InstrumentFinished {
+        run.abandon(EventKind::InstrumentFinished {
             outcome: Outcome::Failed,
             versions: std::collections::BTreeMap::new(),
             outage_ms: 0,

@@ -39,7 +39,11 @@ impl Agent {
     pub(super) fn run(self) -> Result<u8> {
         match self.part {
             Part::Attach { root } => agent::attach(root.as_deref())?,
-            Part::Worker { root } => agent::worker(root.as_deref())?,
+            Part::Worker { root } => {
+                // Standard error is the worker's log file. Should somebody have begun a log already, that one goes on.
+                let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).try_init();
+                agent::worker(root.as_deref())?;
+            }
             Part::Job { folder } => agent::run_job(&folder)?,
         }
         Ok(exit::OK)

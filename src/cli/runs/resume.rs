@@ -3,14 +3,14 @@
 use crate::cli::operate::{Fleet, Led, kit_content, lead, limits, new_run, resolve};
 use crate::cli::{GlobalOptions, RunOptions, TargetOptions};
 use crate::engine::Job;
-use crate::error::Result;
-use crate::events::RunFolder;
+use crate::error::{Error, Result};
+use crate::events::{Outcome, RunFolder, RunState};
 use crate::link::{Start, Submission};
 use crate::plan::{self, PLAN_FORMAT, Plan};
 use crate::secrets::Secrets;
 use clap::Args;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
 /// Go on with a run: follow what the instruments do, and start what was not started
@@ -43,14 +43,21 @@ impl Resume {
         let secrets = resolve(&fleet, &plan)?;
         let content = kit_content(&fleet, &plan)?;
         let is_rollback = plan.targets.iter().all(|t| t.plan.steps.is_empty());
-        let jobs = plan.targets.iter().map(|target| {
-            let secrets = secrets.of(&target.plan.instrument);
-            let submission = Submission { secrets, answer_yes: self.run.yes };
-            // A rollback has no steps to hand over: it is asked for anew where it did not get to.
-            let submit = (!is_rollback).then_some(submission);
-            Job { start: Start::Follow { run: plan.run.0.clone(), submit }, idle: None, target: target.clone() }
-        });
-        let jobs = jobs.collect();
+        let ended = ended(&RunState::of(&folder.read()?.events));
+        let open = plan.targets.iter().filter(|t| !ended.contains(&t.plan.instrument));
+        let jobs: Vec<Job> = open
+            .map(|target| {
+                let secrets = secrets.of(&target.plan.instrument);
+                let submission = Submission { secrets, answer_yes: self.run.yes };
+                // A rollback has no steps to hand over: it is asked for anew where it did not get to.
+                let submit = (!is_rollback).then_some(submission);
+                Job { start: Start::Follow { run: plan.run.0.clone(), submit }, idle: None, target: target.clone() }
+            })
+            .collect();
+        if jobs.is_empty() {
+            return Err(Error::usage(format!("the run {} is finished on all its instruments", plan.run))
+                .next("`ibexdeploy runs report` shows how"));
+        }
         let led = Led {
             access: fleet.access(Some(content), Some(&self.run))?,
             limits: limits(&fleet, &self.run)?,
@@ -99,6 +106,13 @@ impl Resume {
         };
         lead(global, led)
     }
+}
+
+/// The instruments that need nothing more. Those that were not reached or not started do.
+fn ended(state: &RunState) -> BTreeSet<String> {
+    let open = |outcome: Outcome| matches!(outcome, Outcome::Unreachable | Outcome::Cancelled);
+    let ended = state.instruments.iter().filter(|i| i.outcome.is_some_and(|outcome| !open(outcome)));
+    ended.map(|i| i.name.clone()).collect()
 }
 
 fn warn(text: &str) {

@@ -1,0 +1,59 @@
+//! Commands that run playbooks, through the binary.
+
+use std::error::Error;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const INVENTORY: &str = "defaults:
+  host: '{{ name }}'
+  places: {server: 'C:\\Instrument\\Apps\\EPICS'}
+instruments:
+  NDXLARMOR: {transport: {local: {root: sandbox}}}
+";
+
+const PLAYBOOK: &str = "playbook: note
+description: Leaves a note
+close:
+  - remind: {text: look at it}
+";
+
+fn ibexdeploy(folder: &Path, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
+    std::fs::write(folder.join("ndx.yaml"), INVENTORY)?;
+    std::fs::write(folder.join("note.yaml"), PLAYBOOK)?;
+    let output = Command::new(env!("CARGO_BIN_EXE_ibexdeploy"))
+        .current_dir(folder)
+        .args(["--inventory", "ndx.yaml", "--playbooks", ".", "--state", "state"])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()?;
+    Ok(output)
+}
+
+#[test]
+fn without_a_terminal_nothing_is_changed_unless_it_is_confirmed() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let output = ibexdeploy(folder.path(), &["run", "note", "LARMOR"])?;
+    let text = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(4), "{text}");
+    assert!(text.contains("not confirmed") && text.contains("--yes"), "{text}");
+    assert!(!folder.path().join("state/runs").exists(), "no run was begun");
+    Ok(())
+}
+
+#[test]
+fn a_pattern_that_matches_nothing_is_an_error_that_says_what_is_near() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let output = ibexdeploy(folder.path(), &["run", "note", "LAMOR", "--yes"])?;
+    let text = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("LARMOR"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn a_canary_is_one_of_the_instruments() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let output = ibexdeploy(folder.path(), &["run", "note", "LARMOR", "--yes", "--canary", "ZOOM"])?;
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}

@@ -119,12 +119,8 @@ impl Fleet {
 
     /// Starts the binary with JSON output, to be watched and interrupted.
     pub fn start(&self, arguments: &[&str]) -> Watched {
-        let mut child = self
-            .command(arguments)
-            .args(["--output", "json"])
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the binary starts");
+        let mut child =
+            self.command(arguments).args(["--output", "json"]).stderr(Stdio::null()).spawn().expect("the binary starts");
         let lines = BufReader::new(child.stdout.take().expect("its output"));
         Watched { child, lines }
     }

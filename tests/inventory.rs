@@ -247,17 +247,17 @@ fn secrets_show_only_their_source() {
 fn a_pattern_that_matches_nothing() {
     shipped().args(["inventory", "list", "larmr"]).assert().code(2).stdout_eq("").stderr_eq(str![[r#"
 error: `larmr` matches no instrument of inventory/ndx.yaml
-next: did you mean `LARMOR`? `ibexdeploy inventory list` shows all
+  next: did you mean `LARMOR`? `ibexdeploy inventory list` shows all
 
 "#]]);
     shipped().args(["inventory", "list", "ts1,!wintr"]).assert().code(2).stderr_eq(str![[r#"
 error: `wintr` matches no instrument of inventory/ndx.yaml
-next: did you mean `winter`? `ibexdeploy inventory list` shows all
+  next: did you mean `winter`? `ibexdeploy inventory list` shows all
 
 "#]]);
     shipped().args(["inventory", "show", "zom"]).assert().code(2).stderr_eq(str![[r#"
 error: `zom` matches no instrument of inventory/ndx.yaml
-next: did you mean `ZOOM`? `ibexdeploy inventory list` shows all
+  next: did you mean `ZOOM`? `ibexdeploy inventory list` shows all
 
 "#]]);
 }
@@ -267,57 +267,62 @@ fn mistakes_point_into_the_file() -> std::io::Result<()> {
     refused(
         "defaults:\n  places:\n    server: \"C:\\Instrument\"\n",
         str![[r#"
-error: my.yaml:3:13: an unknown escape in double quotes
+error: an unknown escape in double quotes
+  --> my.yaml:3:13
   1 | defaults:
   2 |   places:
   3 |     server: "C:\Instrument"
     |             ^
-next: inside double quotes a backslash begins an escape (`\n` is a new line, `\I` is nothing at all): use single quotes, 'C:\Instrument', or none
+  next: inside double quotes a backslash begins an escape (`\n` is a new line, `\I` is nothing at all): use single quotes, 'C:\Instrument', or none
 
 "#]],
     )?;
     refused(
         "defaults:\n  host: {{ name }}.isis\ninstruments: {NDXLOQ: {}}\n",
         str![[r#"
-error: my.yaml:2:9: `{{` must be in quotes
+error: `{{` must be in quotes
+  --> my.yaml:2:9
   1 | defaults:
   2 |   host: {{ name }}.isis
     |         ^
-next: put the whole value into quotes: 'NDX{{ inst }}'. Without them YAML reads `{` as the start of a map
+  next: put the whole value into quotes: 'NDX{{ inst }}'. Without them YAML reads `{` as the start of a map
 
 "#]],
     )?;
     refused(
         "instruments:\n\tNDXLOQ: {}\n",
         str![[r#"
-error: my.yaml:2:1: a tab in the indentation
+error: a tab in the indentation
+  --> my.yaml:2:1
   1 | instruments:
   2 | →NDXLOQ: {}
     | ^
-next: indent with spaces: YAML does not allow tabs there (`→` in the excerpt)
+  next: indent with spaces: YAML does not allow tabs there (`→` in the excerpt)
 
 "#]],
     )?;
     refused(
         "instruments:\n  NDXLOQ: {grups: [ts1]}\n",
         str![[r#"
-error: my.yaml:2:12: unknown key `grups`
+error: unknown key `grups`
+  --> my.yaml:2:12
   1 | instruments:
   2 |   NDXLOQ: {grups: [ts1]}
     |            ^
-next: did you mean `groups`?
+  next: did you mean `groups`?
 
 "#]],
     )?;
     refused(
         "instruments:\n  NDXLOQ: {}\n  NDXLOQ: {}\n",
         str![[r#"
-error: my.yaml:3:3: the key `NDXLOQ` is given twice
+error: the key `NDXLOQ` is given twice
+  --> my.yaml:3:3
   1 | instruments:
   2 |   NDXLOQ: {}
   3 |   NDXLOQ: {}
     |   ^
-next: it stands on line 2 already: keep one of the two
+  next: it stands on line 2 already: keep one of the two
 
 "#]],
     )?;
@@ -325,19 +330,20 @@ next: it stands on line 2 already: keep one of the two
         "",
         str![[r#"
 error: my.yaml is empty
-next: write its content, or name the file that has it; `ibexdeploy schema` shows the form
+  next: write its content, or name the file that has it; `ibexdeploy schema` shows the form
 
 "#]],
     )?;
     refused(
         "defaults: {transport: {ssh: {}}, host: 'one'}\ninstruments:\n  NDXLOQ: {}\n  NDXLET: {}\n",
         str![[r#"
-error: my.yaml:4:3: `NDXLOQ` and `NDXLET` are one machine: both have the host one
+error: `NDXLOQ` and `NDXLET` are one machine: both have the host one
+  --> my.yaml:4:3
   2 | instruments:
   3 |   NDXLOQ: {}
   4 |   NDXLET: {}
     |   ^
-next: remove one of them, or give it the host it really has
+  next: remove one of them, or give it the host it really has
 
 "#]],
     )?;
@@ -348,8 +354,9 @@ next: remove one of them, or give it the host it really has
 fn a_missing_inventory_says_how_to_name_one() {
     let folder = tempfile::tempdir().unwrap();
     program(folder.path()).args(["inventory", "list"]).assert().code(2).stderr_eq(str![[r#"
-error: cannot read inventory/ndx.yaml: [..]
-next: name the inventory with --inventory FILE or IBEXDEPLOY_INVENTORY
+error: cannot read inventory/ndx.yaml
+  because: No such file or directory (os error 2)
+  next: name the inventory with --inventory FILE or IBEXDEPLOY_INVENTORY
 
 "#]]);
 }

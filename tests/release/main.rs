@@ -1,4 +1,5 @@
 //! Releases of sandboxes through the real binary: what an operator does, judged by other programs.
+#![cfg(test)]
 #![cfg(unix)]
 
 #[path = "../support/mod.rs"]

@@ -8,65 +8,65 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// Components of the kit: name, the folder inside that is the tree, the installed tree in a sandbox.
-pub const COMPONENTS: [(&str, &str, &str); 3] = [
+pub(crate) const COMPONENTS: [(&str, &str, &str); 3] = [
     ("EPICS", "", "c/Instrument/Apps/EPICS"),
     ("Client", "Client", "c/Instrument/Apps/Client_E4"),
     ("genie_python_3", "", "c/Instrument/Apps/Python3"),
 ];
 
 /// Sandboxes, kits and state of one test, in a folder with a short path (socket paths are limited).
-pub struct Fleet {
+pub(crate) struct Fleet {
     dir: tempfile::TempDir,
 }
 
 /// How a command ended.
-pub struct Ended {
-    pub code: i32,
+pub(crate) struct Ended {
+    pub(crate) code: i32,
     /// Parsed lines of `--output json`.
-    pub events: Vec<Value>,
-    pub stdout: String,
-    pub stderr: String,
+    pub(crate) events: Vec<Value>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Ended {
     /// The last event of a kind for an instrument.
-    pub fn last(&self, instrument: &str, kind: &str) -> Option<&Value> {
+    pub(crate) fn last(&self, instrument: &str, kind: &str) -> Option<&Value> {
         self.events.iter().rev().find(|e| e["event"] == kind && e["instrument"] == instrument)
     }
 
     /// The outcome of an instrument.
-    pub fn outcome(&self, instrument: &str) -> String {
+    pub(crate) fn outcome(&self, instrument: &str) -> String {
         self.last(instrument, "instrument_finished").map_or_else(String::new, |e| e["outcome"].as_str().unwrap_or("").to_owned())
     }
 
     /// Everything, for the message of a failed assertion.
-    pub fn story(&self) -> String {
+    pub(crate) fn story(&self) -> String {
         format!("exit code {}\n{}\n{}", self.code, self.stdout, self.stderr)
     }
 }
 
 impl Fleet {
     /// A fleet with two releases in its kits folder; sandboxes are made by the first command, with the older one.
-    pub fn new(shape: &KitShape) -> Self {
+    pub(crate) fn new(shape: &KitShape) -> Self {
         let fleet = Self::empty();
         make_kits(&fleet.kits(), shape).expect("kits can be made");
         fleet
     }
 
     /// A fleet without kits.
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         let dir = tempfile::Builder::new().prefix("ibx").tempdir_in("/tmp").expect("a folder in /tmp");
         std::fs::create_dir_all(dir.path().join("kits")).expect("a folder for kits");
         Self { dir }
     }
 
     /// The folder of releases.
-    pub fn kits(&self) -> PathBuf {
+    pub(crate) fn kits(&self) -> PathBuf {
         self.dir().join("kits")
     }
 
     /// Files of the installed components that are not as in a release, apart from paths that begin with one of `keep`.
-    pub fn unlike(&self, name: &str, version: &str, keep: &[&str]) -> Vec<String> {
+    pub(crate) fn unlike(&self, name: &str, version: &str, keep: &[&str]) -> Vec<String> {
         let mut found = Vec::new();
         for (component, inner, installed) in COMPONENTS {
             let want = Self::tree(&self.kits().join(version).join(component).join(inner));
@@ -78,17 +78,17 @@ impl Fleet {
         found
     }
 
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
     /// The sandbox of an instrument.
-    pub fn root(&self, name: &str) -> PathBuf {
+    pub(crate) fn root(&self, name: &str) -> PathBuf {
         self.dir().join(name)
     }
 
     /// The binary with the options that keep it inside this fleet.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ibexdeploy"));
         // The shipped inventory and playbooks, as a user of a fresh clone has them.
         command
@@ -106,7 +106,7 @@ impl Fleet {
     }
 
     /// Runs the binary to its end with JSON output.
-    pub fn run(&self, arguments: &[&str]) -> Ended {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
         let output = self.command(arguments).args(["--output", "json"]).output().expect("the binary starts");
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         Ended {
@@ -118,7 +118,7 @@ impl Fleet {
     }
 
     /// Starts the binary with JSON output, to be watched and interrupted.
-    pub fn start(&self, arguments: &[&str]) -> Watched {
+    pub(crate) fn start(&self, arguments: &[&str]) -> Watched {
         let mut child =
             self.command(arguments).args(["--output", "json"]).stderr(Stdio::null()).spawn().expect("the binary starts");
         let lines = BufReader::new(child.stdout.take().expect("its output"));
@@ -126,7 +126,7 @@ impl Fleet {
     }
 
     /// Path to content hash of a folder, by `sha256sum`, so that our own hashing judges nothing.
-    pub fn tree(folder: &Path) -> BTreeMap<String, String> {
+    pub(crate) fn tree(folder: &Path) -> BTreeMap<String, String> {
         let output = Command::new("sh")
             .args(["-c", "find . -type f -print0 | sort -z | xargs -0 -r sha256sum; find . -type l -printf 'link:%l  %p\\n'"])
             .current_dir(folder)
@@ -142,14 +142,14 @@ impl Fleet {
 }
 
 /// A running command.
-pub struct Watched {
-    pub child: Child,
+pub(crate) struct Watched {
+    pub(crate) child: Child,
     lines: BufReader<std::process::ChildStdout>,
 }
 
 impl Watched {
     /// Reads events until one fits; nothing when the command ends first.
-    pub fn until(&mut self, fits: impl Fn(&Value) -> bool) -> Option<Value> {
+    pub(crate) fn until(&mut self, fits: impl Fn(&Value) -> bool) -> Option<Value> {
         loop {
             let mut line = String::new();
             if self.lines.read_line(&mut line).expect("its output can be read") == 0 {

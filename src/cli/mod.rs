@@ -4,6 +4,7 @@ mod agent;
 mod backup;
 mod check;
 mod completions;
+mod config;
 mod exit;
 mod inventory;
 mod kit;
@@ -12,6 +13,7 @@ mod man;
 mod operate;
 mod options;
 mod output;
+mod plan;
 mod playbook;
 mod release;
 mod restore;
@@ -29,7 +31,7 @@ pub use options::{GlobalOptions, OutputForm, RunOptions, TargetOptions};
 pub use output::document;
 
 use crate::error::{Error, IoContext, Result};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -61,6 +63,7 @@ enum Command {
     Inventory(inventory::Inventory),
     Kit(kit::Kit),
     Man(man::Man),
+    Plan(plan::Plan),
     Playbook(playbook::Playbook),
     Release(release::Release),
     Restore(restore::Restore),
@@ -85,6 +88,7 @@ impl Command {
             Self::Inventory(c) => c.run(global),
             Self::Kit(c) => c.run(global),
             Self::Man(c) => c.run(),
+            Self::Plan(c) => c.run(global),
             Self::Playbook(c) => c.run(global),
             Self::Release(c) => c.run(global),
             Self::Restore(c) => c.run(global),
@@ -101,11 +105,13 @@ impl Command {
 
 /// Reads the arguments, runs the command and gives the exit code that `docs/operating.md` documents.
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    let parsed = Arguments::command().try_get_matches().and_then(|m| Arguments::from_arg_matches(&m).map(|a| (a, m)));
+    let (mut arguments, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return refuse(&error),
     };
-    match arguments.command.run(&arguments.global) {
+    let ended = config::apply(&mut arguments.global, &matches).and_then(|()| arguments.command.run(&arguments.global));
+    match ended {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             output::error(arguments.global.output, &error);
@@ -128,8 +134,11 @@ fn refuse(error: &clap::Error) -> ExitCode {
     ExitCode::from(if error.use_stderr() { exit::BAD_INPUT } else { exit::OK })
 }
 
-/// Writes a result to standard output.
+/// Writes a result to standard output. A reader that went away (`| head`) is no error.
 fn write_out(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).cannot(|| "write to standard output")
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.cannot(|| "write to standard output"),
+    }
 }

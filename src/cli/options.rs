@@ -22,6 +22,9 @@ pub struct GlobalOptions {
     /// The folder of releases, as on the share
     #[arg(long, global = true, env = "IBEXDEPLOY_KITS", value_name = "DIR")]
     pub kits: Option<PathBuf>,
+    /// A file with values for these options [default: ibexdeploy/config.yaml in the user's settings, if it is there]
+    #[arg(long, global = true, env = "IBEXDEPLOY_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Where runs, logs and caches of this controller are kept [default: the user's state folder]
     #[arg(long, global = true, env = "IBEXDEPLOY_STATE", value_name = "DIR")]
     pub state: Option<PathBuf>,
@@ -37,6 +40,9 @@ pub struct GlobalOptions {
     /// Make the rehearsal's sandboxes anew
     #[arg(long, global = true, requires = "rehearse")]
     pub fresh: bool,
+    /// Bytes per second over all links together, for the estimate after a rehearsal: for example `100MB`
+    #[arg(long, global = true, value_name = "SIZE", requires = "rehearse")]
+    pub bandwidth: Option<Size>,
 }
 
 impl GlobalOptions {

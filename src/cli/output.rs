@@ -1,7 +1,7 @@
 //! Where commands write: documents to standard output, errors to standard error.
 
 use super::{GlobalOptions, OutputForm};
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use crate::report::{self, Screen};
 use serde::Serialize;
 use std::io::{self, Write};
@@ -16,10 +16,7 @@ pub fn document<T: Serialize>(global: &GlobalOptions, value: &T, text: impl FnOn
     } else {
         text()
     };
-    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.cannot(|| "write to standard output"),
-    }
+    super::write_out(&text)
 }
 
 /// Writes an error that ends the command.

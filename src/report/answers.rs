@@ -1,6 +1,6 @@
 //! What instruments answered, and what a run would do: for people.
 
-use super::text::{clean, count, duration, names, size, wrap};
+use super::text::{clean, count, duration, size, wrap};
 use super::{Column, Screen, Table, Verbosity};
 use crate::error::{Error, Result};
 use crate::plan::{InstrumentView, PlanView};
@@ -19,7 +19,7 @@ pub fn what_will_happen(plan: &PlanView, screen: Screen) -> String {
     // Writing into a string cannot fail.
     let _ = writeln!(text, "{}", screen.bold(&heading));
     let all: Vec<&str> = plan.instruments.iter().map(|i| i.name.as_str()).collect();
-    text.push_str(&wrap(&names(&all), screen.width, "  ", "  "));
+    let _ = writeln!(text, "{}", wrap(&all.join(", "), screen.width, "  ", "  "));
     for (component, release) in &plan.borrowed {
         let _ = writeln!(text, "  {component} comes from the older release {release}");
     }
@@ -74,8 +74,54 @@ impl DryRun {
     }
 }
 
-/// The answers of all instruments to a dry run; with `verbose` each thing that would change.
+/// Up to so many instruments, a dry run shows every step without being asked to.
+const SHOWN_IN_FULL: usize = 3;
+
+/// The answers of all instruments to a dry run: a table of many, every step of a few or with `verbose`, and with more
+/// of it each thing that would change.
 pub fn dry_run(all: &[DryRun], verbose: Verbosity, screen: Screen) -> String {
+    let few = all.len() <= SHOWN_IN_FULL;
+    let mut text = if few { String::new() } else { dry_run_table(all, screen) };
+    if few || verbose > 0 {
+        text.push_str(&dry_run_steps(all, verbose > u8::from(!few), screen));
+    }
+    let ready = all.iter().filter(|d| d.would_succeed()).count();
+    let more = if few || verbose > 0 { "" } else { " Every step of each with -v." };
+    let _ = writeln!(text, "{} looked at, {ready} without a problem. Nothing was changed.{more}", count(all.len(), "instrument"));
+    text
+}
+
+/// A row for each instrument, then the problems.
+fn dry_run_table(all: &[DryRun], screen: Screen) -> String {
+    let mut table = Table::new(vec![
+        Column::new("INSTRUMENT"),
+        Column::new("TO BRING").right(),
+        Column::new("RUN").right(),
+        Column::new("SKIP").right(),
+        Column::new("UNKNOWN").right(),
+        Column::new("CANNOT BE UNDONE").cut(),
+        Column::new("PROBLEMS").right(),
+    ]);
+    let mut problems = String::new();
+    for one in all {
+        let verdicts = |word: &str| one.steps.iter().filter(|s| s.verdict == word).count().to_string();
+        let failing: Vec<&DryRunStep> = one.steps.iter().filter(|s| s.error.is_some()).collect();
+        let wrong = failing.len() + usize::from(one.error.is_some());
+        let wrong = if wrong == 0 { String::new() } else { wrong.to_string() };
+        let undo = one.cannot_undo.join(", ");
+        let bring = size(one.fetch_bytes);
+        table.row([one.instrument.clone(), bring, verdicts("run"), verdicts("skip"), verdicts("unknown"), undo, wrong]);
+        for error in one.error.iter().chain(failing.iter().filter_map(|s| s.error.as_ref())) {
+            problems.push_str(&super::error(&error.clone().on_host(&one.instrument), screen));
+        }
+    }
+    let mut text = table.render(screen);
+    text.push('\n');
+    text.push_str(&problems);
+    text
+}
+
+fn dry_run_steps(all: &[DryRun], items: bool, screen: Screen) -> String {
     let mut text = String::new();
     for one in all {
         let heading = format!("{} ({})", one.instrument, one.host);
@@ -90,7 +136,7 @@ pub fn dry_run(all: &[DryRun], verbose: Verbosity, screen: Screen) -> String {
             if let Some(error) = &step.error {
                 let _ = writeln!(text, "           {} {}", screen.red("would fail:"), clean(&error.to_string()));
             }
-            for item in step.items.iter().filter(|_| verbose > 0) {
+            for item in step.items.iter().filter(|_| items) {
                 let _ = writeln!(text, "           {}", clean(item));
             }
         }
@@ -99,8 +145,6 @@ pub fn dry_run(all: &[DryRun], verbose: Verbosity, screen: Screen) -> String {
         }
         text.push('\n');
     }
-    let ready = all.iter().filter(|d| d.would_succeed()).count();
-    let _ = writeln!(text, "{} looked at, {ready} without a problem. Nothing was changed.", count(all.len(), "instrument"));
     text
 }
 

@@ -2,6 +2,7 @@
 
 use super::text::{clean, count, duration, size};
 use crate::events::{Event, EventKind, RunState, StepRef, Unit, VersionChange};
+use crate::playbook::Phase;
 use std::collections::BTreeMap;
 
 /// How much is told: 0 what is noteworthy, 1 each step as well, 2 everything.
@@ -70,7 +71,7 @@ impl Lines {
             EventKind::Facts { facts } => {
                 (2, "facts", facts.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" "))
             }
-            EventKind::PhaseStarted { phase } => (0, "phase", format!("{phase} begins")),
+            EventKind::PhaseStarted { phase } => (u8::from(*phase == Phase::Close), "phase", format!("{phase} begins")),
             EventKind::PhaseFinished { phase, ms } => (1, "phase", format!("{phase} took {}", duration(*ms))),
             EventKind::Held { why } => (0, "held", why.clone()),
             EventKind::Released => (1, "released", "may apply".to_owned()),
@@ -88,16 +89,17 @@ impl Lines {
                     duration(*ms)
                 ),
             ),
-            EventKind::OutageStarted => (0, "outage", "begins".to_owned()),
+            EventKind::OutageStarted => (1, "outage", "begins".to_owned()),
             EventKind::OutageEnded { ms } => (0, "outage-end", format!("after {}", duration(*ms))),
             EventKind::RollbackStarted { because } => (0, "rollback", because.clone()),
             EventKind::RollbackFinished { ok: true, .. } => (0, "rollback-end", "all is as it was before".to_owned()),
             EventKind::RollbackFinished { ok: false, left } => {
                 (0, "rollback-end", format!("NOT all is as it was before: {}", left.join("; ")))
             }
-            EventKind::Reminder { text } => (0, "reminder", text.clone()),
+            // Both stand in the final report, grouped.
+            EventKind::Reminder { text } => (1, "reminder", text.clone()),
             EventKind::HandChanges { component, files, archive } => {
-                (0, "hand-changes", hand_change(component, *files, archive.as_deref())?)
+                (1, "hand-changes", hand_change(component, *files, archive.as_deref())?)
             }
             EventKind::Question { text, .. } => (0, "question", text.clone()),
             EventKind::Recovered { how } => (0, "recovered", how.clone()),
@@ -212,8 +214,20 @@ pub(super) fn hand_change(component: &str, files: Option<u64>, archive: Option<&
             Some(format!("{} of {component} changed by hand, saved in {archive}", count(n as usize, "file")))
         }
         (Some(n), None) => Some(format!("{} of {component} changed by hand", count(n as usize, "file"))),
-        (None, _) => {
-            Some(format!("whether {component} was changed by hand is unknown: there is no baseline before its first release"))
-        }
+        (None, _) => Some(hand_changes_unknown(&[component])),
+    }
+}
+
+/// What is said of components that were not released before.
+pub(super) fn hand_changes_unknown(components: &[&str]) -> String {
+    format!("whether {} changed by hand is unknown: there is no baseline before the first release", listed(components))
+}
+
+/// `EPICS was`, `EPICS and Client were`.
+fn listed(components: &[&str]) -> String {
+    match components {
+        [] => "anything was".to_owned(),
+        [one] => format!("{one} was"),
+        [most @ .., last] => format!("{} and {last} were", most.join(", ")),
     }
 }

@@ -6,6 +6,7 @@ mod estimate;
 mod json;
 mod lines;
 mod plain;
+mod planned;
 mod pretty;
 mod recorder;
 mod runs;
@@ -18,6 +19,7 @@ pub use answers::{DryRun, StatusRow, dry_run, rollback_previews, status, what_wi
 pub use error::{error, error_json};
 pub use estimate::{Estimate, EstimateFrom, PastRun, estimate};
 pub use lines::Verbosity;
+pub use planned::planned;
 pub use recorder::Recorder;
 pub use runs::{StoredRun, damage_lines, run_events, run_list, run_pruned, run_show};
 pub use style::Screen;

@@ -1,7 +1,7 @@
 //! The report at the end of a run: the table, the failures, what is left for people, the totals.
 
 use super::error::{indented, output};
-use super::lines::{hand_change, versions};
+use super::lines::{hand_change, hand_changes_unknown, versions};
 use super::pretty::doing;
 use super::style::Screen;
 use super::table::{Column, Table};
@@ -23,7 +23,10 @@ pub struct Where {
 
 /// What is left to do, and for which instruments.
 struct Left<'a> {
+    /// For one instrument, with its name where it stands in the text.
     text: String,
+    /// The same for several: their names are left out of it.
+    common: String,
     instruments: Vec<&'a str>,
 }
 
@@ -144,9 +147,10 @@ impl<'a> Report<'a> {
         let mut left: Vec<Left<'a>> = Vec::new();
         let mut add = |text: String, instrument: Option<&'a str>| {
             let text = clean(&text).into_owned();
-            let at = left.iter().position(|l| l.text == text && l.instruments.is_empty() == instrument.is_none());
+            let common = instrument.map_or_else(|| text.clone(), |name| text.replace(name, "it"));
+            let at = left.iter().position(|l| l.common == common && l.instruments.is_empty() == instrument.is_none());
             let at = at.unwrap_or_else(|| {
-                left.push(Left { text, instruments: Vec::new() });
+                left.push(Left { text, common, instruments: Vec::new() });
                 left.len() - 1
             });
             if let Some(name) = instrument
@@ -166,7 +170,11 @@ impl<'a> Report<'a> {
             if i.outcome.is_none() && self.state.finished.is_some() {
                 add(format!("not finished: `ibexdeploy runs resume {}` goes on with it", self.id()), name);
             }
-            for change in &i.hand_changes {
+            let unknown: Vec<&str> = i.hand_changes.iter().filter(|c| c.files.is_none()).map(|c| c.component.as_str()).collect();
+            if !unknown.is_empty() {
+                add(hand_changes_unknown(&unknown), name);
+            }
+            for change in i.hand_changes.iter().filter(|c| c.files.is_some()) {
                 if let Some(text) = hand_change(&change.component, change.files, change.archive.as_deref()) {
                     add(text, name);
                 }
@@ -231,7 +239,11 @@ const REHEARSAL: &str = "This was a REHEARSAL on sandboxes: no instrument was to
 
 impl Left<'_> {
     fn line(&self, who: String) -> String {
-        if who.is_empty() { self.text.clone() } else { format!("{who}: {}", self.text) }
+        match self.instruments.len() {
+            0 => self.text.clone(),
+            1 => format!("{who}: {}", self.text),
+            _ => format!("{who}: {}", self.common),
+        }
     }
 }
 

@@ -40,6 +40,20 @@ impl Fleet {
     /// # Errors
     /// When the inventory or a pattern is not right, or an instrument cannot be reached by this build.
     pub(in crate::cli) fn open(global: &GlobalOptions, selection: &Selection) -> Result<Self> {
+        let fleet = Self::read(global, selection)?;
+        fleet.instruments().into_iter().try_for_each(reachable)?;
+        Ok(fleet)
+    }
+
+    /// As [`Fleet::choose`], for commands that contact no instrument: any transport will do.
+    ///
+    /// # Errors
+    /// When the inventory or a pattern is not right.
+    pub(in crate::cli) fn choose_without_contact(global: &GlobalOptions, targets: &TargetOptions) -> Result<Self> {
+        Self::read(global, &Selection::from_options(targets))
+    }
+
+    fn read(global: &GlobalOptions, selection: &Selection) -> Result<Self> {
         let mut inventory = Inventory::load(&global.inventory)?;
         let state = global.state_folder()?;
         let names: Vec<String> = inventory.select(selection)?.into_iter().map(|i| i.name.clone()).collect();
@@ -48,11 +62,7 @@ impl Fleet {
             let folder = folder.clone().unwrap_or_else(|| state.join("rehearsal"));
             kits = Some(rehearse::prepare(&mut inventory, &names, &folder, kits, global.fresh)?);
         }
-        let fleet = Self { inventory, names, state, kits, rehearsal: global.rehearse.is_some(), operator: operator() };
-        for instrument in fleet.instruments() {
-            reachable(instrument)?;
-        }
-        Ok(fleet)
+        Ok(Self { inventory, names, state, kits, rehearsal: global.rehearse.is_some(), operator: operator() })
     }
 
     /// As [`Fleet::open`], from the options of a command.

@@ -1,16 +1,17 @@
 //! Leading a run: the folder, the log, the reporter, Ctrl-C, the engine.
 
 use super::confirmed;
-use crate::cli::{GlobalOptions, start_log};
+use crate::cli::{GlobalOptions, start_log, write_out};
 use crate::engine::{self, Ask, CancelToken, Canceller, EngineRequest, EventSink, Job, Limits, cancellation};
 use crate::error::{Error, IoContext, Result};
 use crate::events::{RunFolder, RunState};
 use crate::link::Access;
 use crate::plan::Plan;
-use crate::report::{self, Recorder, Screen, Where};
+use crate::report::{self, Estimate, EstimateFrom, Form, PastRun, Recorder, Screen, Where};
 use crate::secrets::Secrets;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +48,7 @@ pub(in crate::cli) fn lead(global: &GlobalOptions, led: Led) -> Result<u8> {
         }
     };
     start_log(&folder, global.verbose, &led.secrets)?;
+    let at_once = led.limits.jobs;
     let place = Where { folder: Some(folder.path().to_owned()) };
     let reporter = report::open(global.form(), global.verbose, Screen::of_stdout(), place, Box::new(std::io::stdout()));
     let recorder = Arc::new(Mutex::new(Some(Recorder::new(folder.writer()?, led.secrets, earlier, reporter))));
@@ -65,9 +67,31 @@ pub(in crate::cli) fn lead(global: &GlobalOptions, led: Led) -> Result<u8> {
     };
     let ended = runtime()?.block_on(run(request, sink(&recorder)));
     if let Some(recorder) = take(&recorder) {
-        folder.save_summary(&recorder.finish())?;
+        let state = recorder.finish();
+        folder.save_summary(&state)?;
+        if state.rehearsal && global.form() != Form::Json && ended.is_ok() {
+            let estimate = real_thing(global, &led.state, &state, at_once)?;
+            write_out(&format!("\n{}", estimate.text(global.screen())))?;
+        }
     }
     ended
+}
+
+/// How long what was rehearsed takes on the instruments.
+fn real_thing(global: &GlobalOptions, folder: &Path, rehearsed: &RunState, at_once: usize) -> Result<Estimate> {
+    let mut past = Vec::new();
+    for run in RunFolder::list(folder)? {
+        // A run whose events cannot be read tells nothing.
+        past.extend(run.read().ok().and_then(|log| PastRun::of(&RunState::of(&log.events))));
+    }
+    Ok(report::estimate(&EstimateFrom {
+        playbook: rehearsed.playbook.clone(),
+        instruments: rehearsed.instruments.len(),
+        at_once,
+        bytes: rehearsed.instruments.iter().map(|i| i.sent).sum(),
+        bandwidth: global.bandwidth.and_then(|size| NonZeroU64::new(size.0)),
+        past,
+    }))
 }
 
 type Shared = Arc<Mutex<Option<Recorder>>>;
@@ -103,15 +127,37 @@ fn asker(recorder: &Shared) -> Option<Ask> {
 async fn run(request: EngineRequest, sink: EventSink) -> Result<u8> {
     let (canceller, token): (Canceller, CancelToken) = cancellation();
     let interrupts = async {
+        each_interrupt(|| canceller.more()).await;
         // Without signals there is nothing to hear; the run is led all the same.
-        while tokio::signal::ctrl_c().await.is_ok() {
-            canceller.more();
-        }
         std::future::pending::<()>().await;
     };
     tokio::select! {
         summary = engine::run(request, sink, token) => summary.map(|s| s.exit_code),
         () = interrupts => Err(Error::internal("the listener for interrupts ended")),
+    }
+}
+
+/// Calls `heard` at each Ctrl-C, and when whoever shuts this machine down asks the command to end.
+#[cfg(unix)]
+async fn each_interrupt(mut heard: impl FnMut()) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        return;
+    };
+    loop {
+        tokio::select! {
+            Some(()) = interrupt.recv() => heard(),
+            Some(()) = terminate.recv() => heard(),
+            else => return,
+        }
+    }
+}
+
+/// Calls `heard` at each Ctrl-C.
+#[cfg(not(unix))]
+async fn each_interrupt(mut heard: impl FnMut()) {
+    while tokio::signal::ctrl_c().await.is_ok() {
+        heard();
     }
 }
 

@@ -4,8 +4,9 @@ use crate::error::{IoContext, Result};
 use crate::inventory::{Inventory, KitTransfer};
 use crate::kit::{KitStore, Release};
 use crate::plan::TransportSpec;
-use crate::rehearsal::{KitShape, SandboxSpec, make_kits, make_sandboxes};
+use crate::rehearsal::{KitShape, Sandbox, SandboxSpec, make_kits, make_sandboxes};
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Turns all instruments into sandboxes below `folder`, makes those of the chosen names, and says where kits are.
@@ -35,14 +36,27 @@ pub(super) fn prepare(
         None => {
             let kits = folder.join("kits");
             std::fs::create_dir_all(&kits).cannot(|| format!("make the folder {}", kits.display()))?;
+            if kits.read_dir().is_ok_and(|mut inside| inside.next().is_none()) {
+                tell(&format!("making a kit of realistic shape in {}", kits.display()));
+            }
             (kits.clone(), Some(make_kits(&kits, &KitShape::realistic())?.older))
         }
     };
     let chosen = inventory.instruments.iter().filter(|i| names.contains(&i.name));
     let specs: Vec<SandboxSpec> =
         chosen.map(|i| SandboxSpec { name: i.name.clone(), host: i.host.clone(), places: i.places.clone() }).collect();
+    let new = specs.iter().filter(|spec| !Sandbox::at(&folder, spec).exists()).count();
+    if new > 0 {
+        tell(&format!("making {new} of {} sandboxes in {}", specs.len(), folder.display()));
+    }
     make_sandboxes(&folder, &specs, installed.as_ref())?;
     Ok(kits)
+}
+
+/// What takes a while before the run begins, on standard error.
+fn tell(what: &str) {
+    // Nothing depends on it being read.
+    let _ = writeln!(std::io::stderr(), "rehearsal: {what}");
 }
 
 /// The release that new sandboxes have already: the newest but one, when there are two.

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct GlobalOptions {
     /// The inventory of instruments
     #[arg(long, global = true, env = "IBEXDEPLOY_INVENTORY", value_name = "FILE", default_value = "inventory/ndx.yaml")]
@@ -100,6 +101,7 @@ pub enum OutputForm {
 
 /// Which instruments.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Which instruments")]
 pub struct TargetOptions {
     /// Names (with or without NDX), groups, globs; joined by commas; `!x` excludes, `&x` intersects, `@file` reads
     #[arg(value_name = "PATTERN")]
@@ -133,6 +135,7 @@ impl Selection {
 
 /// How a run goes.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "How the run goes")]
 pub struct RunOptions {
     /// How many instruments work at once
     #[arg(long, value_name = "N", env = "IBEXDEPLOY_JOBS", default_value_t = 30)]

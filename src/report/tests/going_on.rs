@@ -50,7 +50,6 @@ fn plain_lines_are_few_and_greppable() {
     2026-11-23T22:00:04Z NDXLOQ phase: stage begins
     2026-11-23T22:00:08Z NDXLOQ staged: 113 files, 30.0 MB fetched, 10.0 MB were there, in 20 s
     2026-11-23T22:00:10Z NDXLOQ phase: apply begins
-    2026-11-23T22:00:11Z NDXLOQ outage: begins
     2026-11-23T22:00:15Z NDXLOQ waiting: apply.03.service: waiting for service MYSQL84, 61 s of 300 s
     2026-11-23T22:00:18Z NDXLOQ waiting: apply.03.service: waiting for service MYSQL84, 121 s of 300 s
     2026-11-23T22:00:19Z NDXLOQ step-end: apply.03.service: failed, 1m 01s: it stopped again
@@ -92,7 +91,7 @@ fn plain_lines_with_all_steps() {
     2026-11-23T22:00:08Z NDXLOQ staged: 113 files, 30.0 MB fetched, 10.0 MB were there, in 20 s
     2026-11-23T22:00:09Z NDXLOQ phase: stage took 30 s
     2026-11-23T22:00:10Z NDXLOQ phase: apply begins
-    2026-11-23T22:00:11Z NDXLOQ outage: begins
+26-11-23T22:00:11Z NDXLOQ outage: begins
     2026-11-23T22:00:12Z NDXLOQ step: apply.01.command: stop IBEX
     2026-11-23T22:00:13Z NDXLOQ step-end: apply.01.command: changed, exit code 0, 21 s
     2026-11-23T22:00:14Z NDXLOQ phase: apply took 1m 00s

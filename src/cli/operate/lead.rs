@@ -69,7 +69,9 @@ pub(in crate::cli) fn lead(global: &GlobalOptions, led: Led) -> Result<u8> {
     if let Some(recorder) = take(&recorder) {
         let state = recorder.finish();
         folder.save_summary(&state)?;
-        if state.rehearsal && global.form() != Form::Json && ended.is_ok() {
+        // Where nothing was sent, a rehearsal tells nothing of the real thing's time.
+        let brought = state.instruments.iter().any(|i| i.sent > 0);
+        if state.rehearsal && brought && global.form() != Form::Json && ended.is_ok() {
             let estimate = real_thing(global, &led.state, &state, at_once)?;
             write_out(&format!("\n{}", estimate.text(global.screen())))?;
         }

@@ -91,7 +91,7 @@ fn plain_lines_with_all_steps() {
     2026-11-23T22:00:08Z NDXLOQ staged: 113 files, 30.0 MB fetched, 10.0 MB were there, in 20 s
     2026-11-23T22:00:09Z NDXLOQ phase: stage took 30 s
     2026-11-23T22:00:10Z NDXLOQ phase: apply begins
-26-11-23T22:00:11Z NDXLOQ outage: begins
+    2026-11-23T22:00:11Z NDXLOQ outage: begins
     2026-11-23T22:00:12Z NDXLOQ step: apply.01.command: stop IBEX
     2026-11-23T22:00:13Z NDXLOQ step-end: apply.01.command: changed, exit code 0, 21 s
     2026-11-23T22:00:14Z NDXLOQ phase: apply took 1m 00s

@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 /// Lines of output kept for the report.
 const TAIL_LINES: usize = 40;
 
+/// Bytes of a line that is passed on; a longer one comes in pieces.
+const LONGEST_LINE: usize = 64 * 1024;
+
 /// How often output is looked at and the deadline is remembered.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -216,7 +219,11 @@ impl Waiting<'_> {
         match Found::look(self.dir)? {
             Found::Ended(Exit { error: Some(error), .. }) => Err(error),
             Found::Ended(Exit { code, .. }) => Ok(JobEnd { exit_code: code, tail: tail_of(&output), output }),
-            _ => Err(Error::step_failed(format!("`{}` was ended from outside", shown(self.job))).with_output(tail_of(&output))),
+            _ => {
+                // Only the wrapper may be gone: its program must not go on while the step is undone.
+                end_group(self.dir);
+                Err(Error::step_failed(format!("`{}` was ended from outside", shown(self.job))).with_output(tail_of(&output)))
+            }
         }
     }
 }
@@ -251,10 +258,13 @@ impl<'a> LineReader<'a> {
         // What cannot be read now is read the next time.
         let Ok(read) = file.take(1 << 20).read_to_end(&mut fresh) else { return };
         self.at += read as u64;
-        self.rest.extend(fresh);
-        while let Some(end) = self.rest.iter().position(|b| *b == b'\n') {
-            let line: Vec<u8> = self.rest.drain(..=end).collect();
-            progress.output(String::from_utf8_lossy(&line).trim_end());
+        for part in fresh.split_inclusive(|b| *b == b'\n') {
+            self.rest.extend_from_slice(part);
+            // A program that never ends its line must not fill the memory.
+            if part.ends_with(b"\n") || self.rest.len() >= LONGEST_LINE {
+                progress.output(String::from_utf8_lossy(&self.rest).trim_end());
+                self.rest.clear();
+            }
         }
     }
 }
@@ -340,4 +350,40 @@ fn code_of(status: ExitStatus) -> i32 {
 #[cfg(not(unix))]
 fn code_of(status: ExitStatus) -> i32 {
     status.code().unwrap_or(-1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<usize>>);
+
+    impl Progress for Heard {
+        fn waiting(&self, _what: &str, _elapsed: Duration, _limit: Duration) {}
+        fn advanced(&self, _done: u64, _total: u64, _unit: crate::events::Unit) {}
+        fn output(&self, line: &str) {
+            locked(&self.0).push(line.len());
+        }
+        fn note(&self, _text: &str) {}
+        fn remind(&self, _text: &str) {}
+        fn hand_changes(&self, _component: &str, _files: Option<u64>, _archive: Option<&str>) {}
+    }
+
+    #[test]
+    fn lines_are_passed_on_whole_and_endless_ones_in_pieces() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("output.log");
+        let heard = Heard::default();
+        let mut reader = LineReader::new(&path);
+        std::fs::write(&path, "one\r\nthree").expect("write");
+        reader.forward(&heard);
+        assert_eq!(*locked(&heard.0), [3], "a line that is not whole waits");
+        std::fs::write(&path, format!("one\r\nthree\n{}", "x".repeat(300_000))).expect("write");
+        reader.forward(&heard);
+        let all = locked(&heard.0).clone();
+        assert_eq!(all[1], 5);
+        assert!(all.len() > 2, "a line without an end is not kept in memory until it has one");
+        assert!(reader.rest.len() <= LONGEST_LINE);
+    }
 }

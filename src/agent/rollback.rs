@@ -119,8 +119,7 @@ fn refusal(run: &Finished) -> Option<Error> {
         Some(Outcome::RolledBack) => return refused(format!("the run {name} undid itself"), "there is nothing left to undo"),
         Some(_) => {}
     }
-    let open = run.resume.intents.iter().any(|i| !run.resume.undone.contains_key(&i.n));
-    if !open {
+    if run.resume.open_intents().next().is_none() {
         return refused(format!("the run {name} changed nothing"), "there is nothing to undo");
     }
     if let Some(damage) = run.resume.damage.first() {
@@ -173,8 +172,7 @@ pub(crate) fn carry_out(driver: Driver, order: &RollbackOrder) -> Outcome {
 fn undo_run(driver: &Driver, run: &RunId) -> Result<Vec<String>> {
     let machine = &driver.machine;
     let finished = read(&machine.home.run(run)?)?;
-    let intents: Vec<Intent> =
-        finished.resume.intents.iter().filter(|i| !finished.resume.undone.contains_key(&i.n)).cloned().collect();
+    let intents: Vec<Intent> = finished.resume.open_intents().cloned().collect();
     let undoing = Undoing {
         source: Source { plan: &finished.plan, dir: &finished.dir },
         intents: &intents,

@@ -50,3 +50,18 @@ fn thirty_first_installs_and_a_small_update_leave_the_kit_everywhere() {
         assert_eq!(finished["versions"]["EPICS"]["to"], shape.newer());
     }
 }
+
+#[test]
+fn what_was_staged_before_is_not_brought_again() {
+    let shape = KitShape::small();
+    let fleet = Fleet::new(&shape);
+    let staged = fleet.run(&["stage", "NDXLARMOR", "--yes"]);
+    assert_eq!(staged.code, 0, "{}", staged.story());
+    assert!(staged.last("NDXLARMOR", "staged").expect("it staged")["fetched_bytes"].as_u64() > Some(0));
+    assert_eq!(fleet.unlike("NDXLARMOR", shape.older(), &[]), [""; 0]);
+
+    let released = fleet.run(&["release", "NDXLARMOR", "--yes"]);
+    assert_eq!(released.code, 0, "{}", released.story());
+    assert_eq!(released.last("NDXLARMOR", "staged").expect("it staged")["fetched_bytes"], 0);
+    assert_eq!(fleet.unlike("NDXLARMOR", shape.newer(), &[]), [""; 0]);
+}

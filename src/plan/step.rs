@@ -118,6 +118,9 @@ fn fill(planner: &mut Planner<'_, '_>, loaded: &LoadedStep, planned: &mut PlanSt
     }
     if let Some(UndoSpec::Command(command)) = &planned.undo {
         for (pointer, place) in super::arguments::places(&Action::Command((**command).clone())) {
+            if kept.contains(&format!("/undo{pointer}")) {
+                continue;
+            }
             let at = |e: Error| e.at(playbook.position(loaded, &format!("/undo{pointer}")));
             if !kept.contains(&format!("/undo{pointer}")) {
                 place.resolve(&planner.instrument.places).map_err(at)?;

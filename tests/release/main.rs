@@ -5,4 +5,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod faults;
+mod faults;
+mod rollback;
+mod twice;
 mod whole;

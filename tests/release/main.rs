@@ -6,7 +6,6 @@
 mod support;
 
 mod faults;
-mod faults;
 mod rollback;
 mod twice;
 mod whole;

@@ -138,7 +138,8 @@ fn a_secret_is_found_with_its_program_and_nowhere_else() {
     let mut stdout = String::new();
     while !stdout.contains("\"line\":\"waiting\"") {
         let read = std::io::BufRead::read_line(&mut lines, &mut stdout).unwrap();
-        assert!(read > 0, "the run ended early:\n{stdout}");
+        let said = || std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
+        assert!(read > 0, "the run ended early:\n{stdout}\n{}", said());
     }
 
     // The program runs now, and has printed everything.
@@ -195,7 +196,7 @@ fn a_secret_is_typed_without_being_shown() {
     let mut run = command(&fleet, &["run", "prompted", "NDXLARMOR", "--output", "json"]);
     let (mut child, mut terminal) = Terminal::start(&mut run);
     terminal.until("Password of the site: ");
-    terminal.answer(BY_PROMPT);
+    terminal.answer_hidden(BY_PROMPT);
     let mut stdout = String::new();
     std::io::Read::read_to_string(&mut child.stdout.take().unwrap(), &mut stdout).unwrap();
     terminal.rest();

@@ -22,6 +22,9 @@ impl Terminal {
         assert_eq!(made, 0, "{}", std::io::Error::last_os_error());
         // SAFETY: the call has just made the two descriptors, and nobody else has them.
         let (ours, theirs) = unsafe { (OwnedFd::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) };
+        for side in [&ours, &theirs] {
+            rustix::io::fcntl_setfd(side, rustix::io::FdFlags::CLOEXEC).expect("a terminal that children do not inherit");
+        }
         let input = theirs.try_clone().expect("a second handle of the terminal");
         let child = command.stdin(Stdio::from(input)).stderr(Stdio::from(theirs)).spawn().expect("the command starts");
         // The command must not keep the terminal open on this side.
@@ -42,6 +45,14 @@ impl Terminal {
     /// Types a line.
     pub(crate) fn answer(&mut self, line: &str) {
         self.side.write_all(format!("{line}\n").as_bytes()).expect("the terminal takes a line");
+    }
+
+    /// Types a line once what is typed is no longer shown: what came before that is thrown away.
+    pub(crate) fn answer_hidden(&mut self, line: &str) {
+        while rustix::termios::tcgetattr(&self.side).expect("a terminal").local_modes.contains(rustix::termios::LocalModes::ECHO) {
+            std::thread::yield_now();
+        }
+        self.answer(line);
     }
 
     /// Reads to the end: until no process has the terminal any more.

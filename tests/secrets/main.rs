@@ -20,13 +20,13 @@ const BY_COMMAND: &str = "Xq7vault-5e2b7f90d1a3";
 const BY_PROMPT: &str = "Xq7typed-c41f8e6a7d20";
 const ALL: [&str; 4] = [BY_ENV, BY_FILE, BY_COMMAND, BY_PROMPT];
 
-/// One line for the shell: the program is given every secret, and prints all it can.
+/// A script: the program is given every secret, and prints all it can.
 const TELLS_ALL: &str = r#"echo "given $GIVEN_ENV and $GIVEN_FILE"; echo "fed $(cat)" >&2; printf '%s' "root:$GIVEN_FILE" | base64"#;
 
 const PLAYBOOK: &str = r#"playbook: secrets
 stage:
   - command:
-      run: 'TELLS_ALL; echo waiting; while [ ! -e FOLDER/go ]; do sleep 0.02; done'
+      run: 'sh FOLDER/site/tell.sh; echo waiting; while [ ! -e FOLDER/go ]; do sleep 0.02; done'
       env: {GIVEN_ENV: {secret: by_env}, GIVEN_FILE: {secret: by_file}}
       stdin_secret: by_command
       read_only: true
@@ -34,7 +34,7 @@ stage:
   - command: {run: 'echo again {{ told.lines[0] }}', read_only: true}
 apply:
   - command:
-      run: 'TELLS_ALL; exit 3'
+      run: 'sh FOLDER/site/tell.sh; exit 3'
       env: {GIVEN_ENV: {secret: by_env}, GIVEN_FILE: {secret: by_file}}
       stdin_secret: by_command
     undo: none
@@ -66,11 +66,12 @@ fn fleet() -> Fleet {
     let site = fleet.dir().join("site");
     std::fs::create_dir(&site).unwrap();
     let put = |name: &str, text: &str| {
-        std::fs::write(site.join(name), text.replace("TELLS_ALL", TELLS_ALL).replace("FOLDER", &folder)).unwrap();
+        std::fs::write(site.join(name), text.replace("FOLDER", &folder)).unwrap();
     };
     put("ndx.yaml", INVENTORY);
     put("secrets.yaml", PLAYBOOK);
     put("prompted.yaml", PROMPTED);
+    put("tell.sh", TELLS_ALL);
     put("secret.txt", &format!("{BY_FILE}\n"));
     put("vault.txt", &format!("{BY_COMMAND}\n"));
     fleet

@@ -56,7 +56,7 @@ impl Fleet {
     fn read(global: &GlobalOptions, selection: &Selection) -> Result<Self> {
         let mut inventory = Inventory::load(&global.inventory)?;
         let state = global.state_folder()?;
-        let names: Vec<String> = inventory.select(selection)?.into_iter().map(|i| i.name.clone()).collect();
+        let names: Vec<String> = inventory.select(selection).map_err(|e| meant_folder(global, selection, e))?.into_iter().map(|i| i.name.clone()).collect();
         let mut kits = global.kits.clone();
         if let Some(folder) = &global.rehearse {
             let folder = folder.clone().unwrap_or_else(|| state.join("rehearsal"));
@@ -159,6 +159,7 @@ impl Fleet {
                 pull: None,
                 secrets: Vec::new(),
                 hold: Hold::No,
+                only_if_differs: false,
                 steps: Vec::new(),
             },
         }
@@ -173,6 +174,15 @@ fn reachable(instrument: &Instrument) -> Result<()> {
                 .at(instrument.position.clone())
                 .next("rehearse on sandboxes with `--rehearse`, or give the instrument a transport `local`"))
         }
+    }
+}
+
+/// `--rehearse DIR` is easily written for `--rehearse=DIR`, and DIR is then taken for an instrument.
+fn meant_folder(global: &GlobalOptions, selection: &Selection, error: Error) -> Error {
+    let folder = selection.patterns.iter().find(|p| p.contains(['/', '\\']) || p.starts_with('.'));
+    match folder {
+        Some(folder) if global.rehearse == Some(None) => error.next(format!("to rehearse in that folder, write --rehearse={folder}")),
+        _ => error,
     }
 }
 

@@ -8,10 +8,11 @@ use crate::cli::{GlobalOptions, RunOptions};
 use crate::content::ContentHash;
 use crate::content::pack::Chunk;
 use crate::engine::{Job, Limits};
+use crate::events::check_state_folder;
 use crate::error::{Error, Result};
 use crate::kit::{ContentStore, Kit, KitStore, Release};
 use crate::link::{ContentSource, ReadyPack, Start, Submission};
-use crate::plan::{self, Hold, InstrumentPlan, Plan, PlanRequest, set_value};
+use crate::plan::{self, Hold, InstrumentPlan, Plan, PlanRequest, PlanStep, set_value};
 use crate::playbook::{self, LoadedPlaybook, Phase};
 use crate::report::{Screen, what_will_happen};
 use crate::units::Span;
@@ -59,6 +60,7 @@ pub(in crate::cli) fn prepare(
     wanted: &Wanted<'_>,
 ) -> Result<Prepared> {
     let playbook = playbook::load(&global.playbooks, wanted.playbook)?;
+    check_state_folder(&fleet.state)?;
     let cache = fleet.state.join("cache");
     let content = ContentStore::new(&cache)?;
     let kit = load_kit(&fleet, &playbook, wanted.kit, &cache)?;
@@ -136,7 +138,9 @@ impl Prepared {
 /// The checks that `apply` begins with: an instrument is idle when they hold.
 fn first_checks(plan: &InstrumentPlan) -> InstrumentPlan {
     let apply = plan.steps.iter().filter(|s| s.phase == Phase::Apply && s.skip.is_none());
-    let checks = apply.take_while(|s| s.action.name() == "check").cloned().collect();
+    let checks = apply.take_while(|s| s.action.name() == "check").cloned();
+    // As gates they are really looked at; in `apply` a look says what might be brought about by then.
+    let checks = checks.map(|s| PlanStep { phase: Phase::Stage, ..s }).collect();
     InstrumentPlan { steps: checks, secrets: Vec::new(), ..plan.clone() }
 }
 

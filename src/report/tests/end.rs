@@ -93,7 +93,7 @@ fn the_report_names_every_end() {
     Left for you:
       - tell the users that IBEX is back
       - NDXLARMOR, NDXZOOM and NDXIRIS: check the motor setpoints with the instrument scientist
-      - NDXOK: whether EPICS was changed by hand is unknown: there is no baseline before its first release
+      - NDXOK: whether EPICS was changed by hand is unknown: there is no baseline before the first release
       - NDXEMU: not put back, look at it: C:\Instrument\Apps\EPICS\scribble.txt
       - NDXEMU: not put back, look at it: C:\Instrument\Var\x
       - NDXMUSR: 3 files of EPICS changed by hand, saved in C:\ProgramData\ibexdeploy\hand-changes\20261123-EPICS.zip
@@ -162,7 +162,7 @@ fn the_report_keeps_to_a_narrow_terminal() {
       - NDXLARMOR, NDXZOOM and NDXIRIS: check the motor
         setpoints with the instrument scientist
       - NDXOK: whether EPICS was changed by hand is unknown:
-        there is no baseline before its first release
+        there is no baseline before the first release
       - NDXEMU: not put back, look at it:
         C:\Instrument\Apps\EPICS\scribble.txt
       - NDXEMU: not put back, look at it: C:\Instrument\Var\x

@@ -50,7 +50,6 @@ fn plain_lines_are_few_and_greppable() {
     2026-11-23T22:00:04Z NDXLOQ phase: stage begins
     2026-11-23T22:00:08Z NDXLOQ staged: 113 files, 30.0 MB fetched, 10.0 MB were there, in 20 s
     2026-11-23T22:00:10Z NDXLOQ phase: apply begins
-    2026-11-23T22:00:11Z NDXLOQ outage: begins
     2026-11-23T22:00:15Z NDXLOQ waiting: apply.03.service: waiting for service MYSQL84, 61 s of 300 s
     2026-11-23T22:00:18Z NDXLOQ waiting: apply.03.service: waiting for service MYSQL84, 121 s of 300 s
     2026-11-23T22:00:19Z NDXLOQ step-end: apply.03.service: failed, 1m 01s: it stopped again

@@ -2,6 +2,7 @@
 
 use super::home::{read_json, write_json};
 use super::lock::try_lock;
+use super::output::Output;
 use super::run::locked;
 use crate::actions::{Deadline, Jobs, Progress};
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -27,6 +28,9 @@ const POLL: Duration = Duration::from_millis(50);
 /// How long a program may take to end after it was asked to, before it is ended.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long output that is on its way is waited for after the end of a program.
+const SETTLE: Duration = Duration::from_secs(2);
+
 /// A program to run.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct JobSpec {
@@ -39,6 +43,9 @@ pub struct JobSpec {
     pub env: Vec<(String, String)>,
     /// Fed to the program's standard input; may be a secret.
     pub stdin: Option<String>,
+    /// The secrets among the above: they are kept out of the spooled output.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
     /// Run in the session of this user instead of as the agent.
     pub user: Option<String>,
     /// May be started again when it was interrupted by a crash (it only looks).
@@ -204,7 +211,8 @@ impl Waiting<'_> {
     /// Waits a moment for the end.
     fn has_ended(&self) -> Result<bool> {
         match &self.end {
-            Some(end) => Ok(!matches!(end.recv_timeout(POLL), Err(RecvTimeoutError::Timeout))),
+            // A wrapper stays after its program's end while the program's own children still write.
+            Some(end) => Ok(!matches!(end.recv_timeout(POLL), Err(RecvTimeoutError::Timeout)) || self.dir.join("exit.json").exists()),
             None => match Found::look(self.dir)? {
                 Found::Alive => {
                     std::thread::sleep(POLL);
@@ -310,21 +318,25 @@ pub fn run_job(dir: &Path) -> Result<()> {
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).cannot(|| "read the job from standard input")?;
     let job: JobSpec = serde_json::from_str(&text).map_err(|e| Error::usage("standard input holds no job").because(e))?;
-    let Some(_alive) = try_lock(&dir.join("lock"))? else {
+    let Some(alive) = try_lock(&dir.join("lock"))? else {
         return Err(Error::new(ErrorKind::Refused, format!("the job in {} runs already", dir.display())));
     };
-    let exit = match run_program(&job, &dir.join("output.log")) {
+    let mut output = Output::open(&dir.join("output.log"), &job.secrets)?;
+    let exit = match run_program(&job, &mut output) {
         Ok(status) => Exit { code: code_of(status), error: None },
         Err(error) => Exit { code: -1, error: Some(error) },
     };
-    write_json(&dir.join("exit.json"), &exit)
+    output.settle(SETTLE);
+    write_json(&dir.join("exit.json"), &exit)?;
+    drop(alive);
+    output.finish();
+    Ok(())
 }
 
-fn run_program(job: &JobSpec, output: &Path) -> Result<ExitStatus> {
-    let log = File::create(output).cannot(|| format!("write {}", output.display()))?;
-    let errors = log.try_clone().cannot(|| format!("write {}", output.display()))?;
+fn run_program(job: &JobSpec, output: &mut Output) -> Result<ExitStatus> {
     let mut command = Command::new(&job.program);
-    command.args(&job.args).envs(job.env.iter().map(|(k, v)| (k, v))).stdout(log).stderr(errors);
+    command.args(&job.args).envs(job.env.iter().map(|(k, v)| (k, v)));
+    output.connect(&mut command)?;
     command.stdin(if job.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
     if let Some(folder) = &job.folder {
         command.current_dir(folder);
@@ -333,7 +345,10 @@ fn run_program(job: &JobSpec, output: &Path) -> Result<ExitStatus> {
         Some(folder) => format!("start `{}` in {}", shown(job), folder.display()),
         None => format!("start `{}`", shown(job)),
     };
-    let mut child = command.spawn().cannot(what)?;
+    let child = command.spawn().cannot(what);
+    // It holds the other end of the output, which is at its end only when all have let go of it.
+    drop(command);
+    let mut child = child?;
     if let (Some(mut input), Some(text)) = (child.stdin.take(), &job.stdin) {
         // A program that does not read its input is judged by its exit code.
         let _ = input.write_all(text.as_bytes());

@@ -21,7 +21,8 @@ const BY_PROMPT: &str = "Xq7typed-c41f8e6a7d20";
 const ALL: [&str; 4] = [BY_ENV, BY_FILE, BY_COMMAND, BY_PROMPT];
 
 /// A script: the program is given every secret, and prints all it can.
-const TELLS_ALL: &str = r#"echo "given $GIVEN_ENV and $GIVEN_FILE"; echo "fed $(cat)" >&2; printf '%s' "root:$GIVEN_FILE" | base64"#;
+const TELLS_ALL: &str =
+    r#"echo "given $GIVEN_ENV and $GIVEN_FILE"; echo "fed $(cat)" >&2; printf '%s' "root:$GIVEN_FILE" | base64"#;
 
 const PLAYBOOK: &str = r#"playbook: secrets
 stage:

@@ -6,6 +6,7 @@
 mod support;
 
 mod faults;
+mod kill;
 mod rollback;
 mod twice;
 mod whole;

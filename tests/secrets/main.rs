@@ -140,7 +140,7 @@ fn a_secret_is_found_with_its_program_and_nowhere_else() {
     let mut stdout = String::new();
     while !stdout.contains("\"line\":\"waiting\"") {
         let read = std::io::BufRead::read_line(&mut lines, &mut stdout).unwrap();
-        let said = || std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
+        let mut said = || std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
         assert!(read > 0, "the run ended early:\n{stdout}\n{}", said());
     }
 

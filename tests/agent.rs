@@ -93,6 +93,7 @@ impl Sandbox {
             pull: None,
             secrets: Vec::new(),
             hold: Hold::No,
+            only_if_differs: false,
             steps,
         }
     }

@@ -57,3 +57,47 @@ fn a_canary_is_one_of_the_instruments() -> Result<(), Box<dyn Error>> {
     assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
+
+#[test]
+fn a_plan_is_shown_without_contact() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let output = ibexdeploy(folder.path(), &["plan", "note", "LARMOR"])?;
+    let text = String::from_utf8(output.stdout)?;
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    insta::assert_snapshot!(text, @r"
+    note on 1 instrument
+      NDXLARMOR
+      stage  0 steps
+      apply  0 steps
+      prove  0 steps
+      close  1 step
+
+    NDXLARMOR
+    STEP             NAME    AS     UNDO  NOTE
+    close.01.remind  remind  admin  -
+
+    1 instrument planned. No instrument was contacted.
+    ");
+    assert!(!folder.path().join("sandbox").exists(), "no agent was started");
+    let output = ibexdeploy(folder.path(), &["plan", "note", "LARMOR", "--output", "json"])?;
+    let plan: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    assert_eq!(plan["instruments"][0]["steps"][0]["id"], "close.01.remind", "{plan}");
+    Ok(())
+}
+
+#[test]
+fn a_configuration_file_says_what_the_command_line_does_not() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let config = folder.path().join("config.yaml");
+    std::fs::write(&config, "output: json\n")?;
+    let output = ibexdeploy(folder.path(), &["plan", "note", "LARMOR", "--config", "config.yaml"])?;
+    serde_json::from_slice::<serde_json::Value>(&output.stdout)?;
+    let output = ibexdeploy(folder.path(), &["plan", "note", "LARMOR", "--config", "config.yaml", "--output", "plain"])?;
+    assert!(output.stdout.starts_with(b"note on 1 instrument"), "{}", String::from_utf8_lossy(&output.stdout));
+    std::fs::write(&config, "outptu: json\n")?;
+    let output = ibexdeploy(folder.path(), &["plan", "note", "LARMOR", "--config", "config.yaml"])?;
+    let text = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("outptu") && text.contains("config.yaml:1:1"), "{text}");
+    Ok(())
+}

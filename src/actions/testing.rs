@@ -99,6 +99,7 @@ impl Bench {
             pull: None,
             secrets: Vec::new(),
             hold: Hold::No,
+            only_if_differs: false,
             steps: Vec::new(),
         };
         let step = PlanStep {

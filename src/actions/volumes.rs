@@ -99,6 +99,37 @@ fn areas_on(cx: &StepContext<'_>, on: &Path, target: &Path) -> Result<Areas> {
     Ok(Areas { stage: make(Area::Stage)?, undo: make(Area::Undo)? })
 }
 
+/// Takes over what an earlier run staged for the same step and target and never applied (the command `stage`), by
+/// renaming it. Names in a stage area stand for their content, and whoever uses it checks that. Only one run is open at
+/// a time, so nobody else wants it any more.
+///
+/// # Errors
+/// When folders cannot be read or something cannot be renamed.
+pub fn take_over_staged(areas: &Areas) -> Result<()> {
+    let (Some(key), Some(run)) = (areas.stage.file_name(), areas.stage.parent().and_then(Path::parent)) else { return Ok(()) };
+    let Some(runs) = run.parent() else { return Ok(()) };
+    for other in listed(runs)?.into_iter().filter(|other| other != run) {
+        for staged in listed(&other.join(Area::Stage.folder()).join(key))? {
+            let Some(name) = staged.file_name() else { continue };
+            let here = areas.stage.join(name);
+            if std::fs::symlink_metadata(&here).is_err() {
+                std::fs::rename(&staged, &here).cannot(|| format!("take over {}", staged.display()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a folder holds; nothing when there is none.
+fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
+    let cannot = || format!("list {}", folder.display());
+    match std::fs::read_dir(folder) {
+        Ok(entries) => entries.map(|e| e.map(|e| e.path())).collect::<std::io::Result<Vec<_>>>().cannot(cannot),
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(Vec::new()),
+        Err(e) => Err(Error::io(cannot(), &e)),
+    }
+}
+
 /// A few letters that stand for a target in file names.
 pub fn target_key(target: &Path) -> String {
     ContentHash::of(target.to_string_lossy().as_bytes()).short()[..8].to_owned()

@@ -319,5 +319,5 @@ pub(crate) fn event_of(plan: &InstrumentPlan, n: u64, at: Timestamp, kind: Event
 
 /// The error of a run that the operator stopped.
 pub(crate) fn cancelled() -> Error {
-    Error::new(ErrorKind::Cancelled, "cancelled by the operator")
+    Error::new(ErrorKind::Cancelled, "cancelled by the controller")
 }

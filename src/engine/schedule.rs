@@ -113,10 +113,12 @@ impl Schedule {
         }
     }
 
-    /// In hold, and could apply.
+    /// In hold, and could apply. One that got the word already is in hold again because its worker was restarted
+    /// before it wrote the word down: it is told again by itself, and keeps its place.
     pub(super) fn ready(&mut self, at: usize) {
-        if matches!(self.entries[at].state, State::Working | State::Away) {
-            self.entries[at].state = State::Ready;
+        let entry = &mut self.entries[at];
+        if matches!(entry.state, State::Working | State::Away) {
+            entry.state = if entry.released { State::Working } else { State::Ready };
         }
     }
 
@@ -238,6 +240,18 @@ mod tests {
         s.ended(0, end(Outcome::RolledBack));
         assert_eq!(s.orders(), []);
         assert_eq!(s.stopped(), Some(&Stopped::Canary { name: "NDX0".into(), outcome: Outcome::RolledBack }));
+    }
+
+    #[test]
+    fn one_that_is_in_hold_again_after_the_word_keeps_its_place() {
+        let mut s = schedule(2, &Limits { jobs: 1, batch: Some(1), ..Limits::default() });
+        assert_eq!(s.orders(), [Order::Start(0)]);
+        s.ready(0);
+        assert_eq!(s.orders(), [Order::Release(0)]);
+        s.ready(0);
+        assert_eq!(s.orders(), [], "its place is not free");
+        s.ended(0, end(Outcome::Changed));
+        assert_eq!(s.orders(), [Order::Start(1)]);
     }
 
     #[test]

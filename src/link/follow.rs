@@ -520,7 +520,10 @@ impl Follower<'_> {
 
     fn judge_idle(&mut self, reply: &QueryReply) -> Result<()> {
         match reply {
-            QueryReply::DryRun { steps, .. } if self.hold == Hold::Waiting && steps.iter().all(|s| s.error.is_none()) => {
+            // What is not known to hold does not: only a check with nothing left to do has been seen to.
+            QueryReply::DryRun { steps, .. }
+                if self.hold == Hold::Waiting && steps.iter().all(|s| s.error.is_none() && s.verdict == "skip") =>
+            {
                 self.ready()
             }
             _ => Ok(()),

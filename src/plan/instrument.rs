@@ -71,6 +71,7 @@ pub(super) fn plan_instrument<'a>(
         },
         secrets: planner.secrets.into_iter().collect(),
         hold: request.hold.clone(),
+        only_if_differs: request.playbook.only_if_differs,
         steps,
     })
 }

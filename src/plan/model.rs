@@ -105,6 +105,9 @@ pub struct InstrumentPlan {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,
     pub hold: Hold,
+    /// Nothing is stopped when no `sync` step has anything to change.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only_if_differs: bool,
     pub steps: Vec<PlanStep>,
 }
 
@@ -215,7 +218,8 @@ impl PlanStep {
     }
 }
 
-/// JSON pointers into the step's serialised `action` where a string is still a template.
+/// JSON pointers to strings of a step that are still templates: into its serialised `action`, and below `/undo` into its
+/// serialised `undo`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LateTemplates(pub Vec<String>);

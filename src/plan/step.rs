@@ -98,6 +98,8 @@ fn fill(planner: &mut Planner<'_, '_>, loaded: &LoadedStep, planned: &mut PlanSt
     let mut kept = Vec::new();
     let renderer = Renderer { context: &planner.context, late: &late, locate: &locate };
     planned.action = rendered(&renderer, &action, "", &mut kept)?;
+    let of_action = kept.len();
+    planned.undo = rendered::<Option<UndoSpec>>(&renderer, &step.undo, "/undo", &mut kept)?;
 
     let now = PlanTime { context: &planner.context, locate: &locate };
     planned.name = match &step.name {
@@ -105,7 +107,6 @@ fn fill(planner: &mut Planner<'_, '_>, loaded: &LoadedStep, planned: &mut PlanSt
         None => planned.action.performer().describe(),
     };
     planned.each = now.rendered::<Option<Each>>(&step.each, "/each")?;
-    planned.undo = now.rendered::<Option<UndoSpec>>(&step.undo, "/undo")?;
     let writes = now.rendered::<Vec<Place>>(&step.writes, "/writes")?;
     planned.writes = resolve_writes(planner, loaded, &writes)?;
     if let Some(files) = planned.each.as_ref().and_then(|e| e.files.as_deref()) {
@@ -117,11 +118,16 @@ fn fill(planner: &mut Planner<'_, '_>, loaded: &LoadedStep, planned: &mut PlanSt
     }
     if let Some(UndoSpec::Command(command)) = &planned.undo {
         for (pointer, place) in super::arguments::places(&Action::Command((**command).clone())) {
+            if kept.contains(&format!("/undo{pointer}")) {
+                continue;
+            }
             let at = |e: Error| e.at(playbook.position(loaded, &format!("/undo{pointer}")));
-            place.resolve(&planner.instrument.places).map_err(at)?;
+            if !kept.contains(&format!("/undo{pointer}")) {
+                place.resolve(&planner.instrument.places).map_err(at)?;
+            }
         }
     }
-    planner.refer(loaded, &planned.action, &kept)?;
+    planner.refer(loaded, &planned.action, &kept[..of_action])?;
     planned.late = LateTemplates(kept);
     Ok(())
 }

@@ -208,6 +208,7 @@ fn plan() -> InstrumentPlan {
         pull: None,
         secrets: Vec::new(),
         hold: Hold::No,
+        only_if_differs: false,
         steps: Vec::new(),
     }
 }

@@ -209,7 +209,7 @@ impl Checker<'_> {
 }
 
 /// Keys of a step that are filled in when the plan is made, whatever they hold.
-const PLAN_TIME: [&str; 4] = ["name", "each", "undo", "writes"];
+const PLAN_TIME: [&str; 3] = ["name", "each", "writes"];
 
 /// Everything of a step that may hold templates, with its pointer.
 pub(crate) fn step_values(step: &Step, action: &Action) -> Vec<(String, serde_json::Value)> {

@@ -18,6 +18,8 @@ pub struct LoadedPlaybook {
     pub description: String,
     /// Variables with the values they have unless the inventory or `--set` says otherwise.
     pub vars: BTreeMap<String, Value>,
+    /// Nothing is stopped when no `sync` step has anything to change.
+    pub only_if_differs: bool,
     /// In the order in which they run.
     pub steps: Vec<LoadedStep>,
     /// The playbook's own file first.
@@ -105,7 +107,14 @@ fn read(folder: &Path, name: &str) -> Result<(LoadedPlaybook, Vec<Error>)> {
     }
     let Reader { files, steps, errors } = reader;
     let Checked { steps, errors } = check(&head, &files, steps, errors);
-    let playbook = LoadedPlaybook { name: head.playbook, description: head.description, vars: head.vars, steps, files };
+    let playbook = LoadedPlaybook {
+        name: head.playbook,
+        description: head.description,
+        vars: head.vars,
+        only_if_differs: head.only_if_differs,
+        steps,
+        files,
+    };
     Ok((playbook, errors))
 }
 

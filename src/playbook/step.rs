@@ -53,6 +53,9 @@ pub struct Playbook {
     /// Variables with the values they have unless the inventory or `--set` says otherwise.
     #[serde(default)]
     pub vars: BTreeMap<String, serde_json::Value>,
+    /// After `stage`, the run ends well and nothing is stopped when no `sync` step has anything to change.
+    #[serde(default)]
+    pub only_if_differs: bool,
     #[serde(default)]
     pub stage: Vec<Step>,
     #[serde(default)]

@@ -8,8 +8,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+use tokio::time::timeout;
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
+
+/// How long the other end may take no byte of a message before the link counts as broken. Longer than a disk that is
+/// busy with the content that came; a process that was stopped never reads again.
+const STALLED_AFTER: Duration = Duration::from_secs(60);
 
 /// The bytes of one message, without its length.
 ///
@@ -103,21 +109,26 @@ impl<W: AsyncWrite + Unpin, M: Serialize> Writer<W, M> {
     /// Sends one message and waits until the stream has taken it.
     ///
     /// # Errors
-    /// When the stream breaks or the message is too large.
+    /// When the stream breaks, the other end reads nothing for a minute, or the message is too large.
     pub async fn send(&mut self, message: &M) -> Result<()> {
         let bytes = encode(message)?;
-        self.frames.send(bytes).await.map_err(|e| Error::new(ErrorKind::Unreachable, "the link broke while writing").because(e))
+        self.write(bytes, "writing").await
     }
 
     /// Says that nothing more comes: an empty frame, because named pipes have no half-closed state.
     ///
     /// # Errors
-    /// When the stream breaks.
+    /// When the stream breaks, or the other end reads nothing for a minute.
     pub async fn leave(&mut self) -> Result<()> {
-        self.frames
-            .send(Bytes::new())
-            .await
-            .map_err(|e| Error::new(ErrorKind::Unreachable, "the link broke while leaving").because(e))
+        self.write(Bytes::new(), "leaving").await
+    }
+
+    async fn write(&mut self, frame: Bytes, doing: &str) -> Result<()> {
+        let fault = || Error::new(ErrorKind::Unreachable, format!("the link broke while {doing}"));
+        match timeout(STALLED_AFTER, self.frames.send(frame)).await {
+            Ok(written) => written.map_err(|e| fault().because(e)),
+            Err(_) => Err(fault().because(format!("the other end took nothing for {STALLED_AFTER:?}"))),
+        }
     }
 }
 
@@ -127,6 +138,14 @@ mod tests {
     use crate::protocol::{
         AgentHello, AgentMessage, ControllerHello, ControllerMessage, FrozenReply, FrozenRequest, PackHeader, RollbackOptions,
     };
+
+    #[tokio::test(start_paused = true)]
+    async fn who_never_reads_does_not_hold_up_the_writer_for_ever() {
+        let (ours, _theirs) = tokio::io::duplex(64);
+        let (_, mut writer) = split::<_, AgentMessage, ControllerMessage>(ours);
+        let error = writer.send(&ControllerMessage::PackBytes(vec![0; 1000])).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unreachable);
+    }
 
     fn hex(bytes: &[u8]) -> String {
         bytes.iter().map(|b| format!("{b:02x}")).collect()

@@ -19,6 +19,9 @@ const LEAST_BAR: usize = 6;
 /// Columns where the terminal does not tell its width.
 const USUAL_WIDTH: usize = 80;
 
+/// Columns at the end of each line that stay free: a full line makes some terminals wrap, and terminals write `^C` there.
+const FREE: usize = 3;
+
 /// Draws the state of the run over and over at the foot of the terminal.
 pub(super) struct Pretty {
     out: Out,
@@ -81,8 +84,7 @@ impl Reporter for Pretty {
         if !passing || self.made.is_none_or(|made| made.elapsed() >= BETWEEN) {
             self.made = Some(Instant::now());
             self.rows.choose(state);
-            // The last column stays free: a full line makes some terminals wrap.
-            self.bar.set_message(frame(state, &self.rows, self.columns().saturating_sub(1), self.screen));
+            self.bar.set_message(frame(state, &self.rows, self.columns().saturating_sub(FREE), self.screen));
         }
     }
 

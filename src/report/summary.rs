@@ -276,6 +276,9 @@ fn failure(i: &InstrumentState, screen: Screen) -> String {
         line(&mut text, &error.details().message);
         text.push_str(&indented(error, "    ", false, screen));
     }
+    if i.outcome == Some(Outcome::Cancelled) && i.rollback.is_none() && i.outage.ms == 0 {
+        line(&mut text, "nothing was changed");
+    }
     if let Some(rollback) = &i.rollback {
         let undone = count(rollback.undone as usize, "step");
         let words = match rollback.ok {

@@ -34,15 +34,11 @@ impl Local {
             Some(program) => program.clone(),
             None => std::env::current_exe().cannot(|| "find this executable")?,
         };
-        let mut child = Command::new(&program)
-            .args(["agent", "attach", "--root"])
-            .arg(root)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .cannot(|| format!("start the agent {}", program.display()))?;
+        let mut command = Command::new(&program);
+        command.args(["agent", "attach", "--root"]).arg(root).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        apart(&mut command);
+        let mut child = command.spawn().cannot(|| format!("start the agent {}", program.display()))?;
         let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
             return Err(Error::internal("the agent's streams are not there"));
         };
@@ -56,6 +52,18 @@ impl Local {
         Ok(Box::new(LocalStream { stdin: Some(stdin), stdout, closing: Some(closing), ended: Some(ended) }))
     }
 }
+
+/// Keeps the child out of the terminal's reach: a Ctrl-C is for the controller, which stops by way of the link.
+fn apart(command: &mut Command) {
+    #[cfg(unix)]
+    command.process_group(0);
+    #[cfg(windows)]
+    command.creation_flags(CREATE_NEW_PROCESS_GROUP);
+}
+
+/// A process group of its own, which no Ctrl-C of the console reaches.
+#[cfg(windows)]
+const CREATE_NEW_PROCESS_GROUP: u32 = 0x200;
 
 impl Transport for Local {
     fn open<'a>(&'a self, target: &'a Target) -> Pin<Box<dyn Future<Output = Result<AgentStream>> + Send + 'a>> {
@@ -182,6 +190,18 @@ mod tests {
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
         assert_eq!(text, "agent attach --root /r\nhello\n");
+    }
+
+    #[tokio::test]
+    async fn an_interrupt_on_the_terminal_does_not_reach_the_child() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut stream = script(folder.path(), "ps -o pgid= -p $$; echo $$").unwrap().start(Path::new("/r")).unwrap();
+        stream.shutdown().await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        let words: Vec<&str> = text.split_whitespace().collect();
+        assert_eq!(words.len(), 2, "{text}");
+        assert_eq!(words[0], words[1], "it leads a process group of its own");
     }
 
     #[tokio::test]

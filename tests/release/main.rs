@@ -5,4 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod faults;
+mod rollback;
+mod twice;
 mod whole;

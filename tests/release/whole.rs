@@ -50,3 +50,42 @@ fn thirty_first_installs_and_a_small_update_leave_the_kit_everywhere() {
         assert_eq!(finished["versions"]["EPICS"]["to"], shape.newer());
     }
 }
+
+#[test]
+fn what_was_staged_before_is_not_brought_again() {
+    let shape = KitShape::small();
+    let fleet = Fleet::new(&shape);
+    let staged = fleet.run(&["stage", "NDXLARMOR", "--yes"]);
+    assert_eq!(staged.code, 0, "{}", staged.story());
+    assert!(staged.last("NDXLARMOR", "staged").expect("it staged")["fetched_bytes"].as_u64() > Some(0));
+    assert_eq!(fleet.unlike("NDXLARMOR", shape.older(), &[]), [""; 0]);
+
+    let released = fleet.run(&["release", "NDXLARMOR", "--yes"]);
+    assert_eq!(released.code, 0, "{}", released.story());
+    assert_eq!(released.last("NDXLARMOR", "staged").expect("it staged")["fetched_bytes"], 0);
+    assert_eq!(fleet.unlike("NDXLARMOR", shape.newer(), &[]), [""; 0]);
+}
+
+#[test]
+fn what_never_stops_measuring_is_left_alone_at_the_deadline() {
+    let fleet = Fleet::empty();
+    let shape = KitShape::small();
+    make_kits(&fleet.kits(), &shape).expect("kits can be made");
+    let newer = set_aside(&fleet, shape.newer());
+    let first = fleet.run(&["release", "LARMOR", "--yes"]);
+    assert_eq!(first.code, 0, "{}", first.story());
+    std::fs::rename(newer, fleet.kits().join(shape.newer())).expect("a release can be moved back");
+
+    let pvs = fleet.root("NDXLARMOR").join("c/Instrument/Var/sandbox_pvs.txt");
+    std::fs::write(&pvs, "IN:LARMOR:DAE:RUNSTATE_STR=RUNNING\n").expect("PVs can be set");
+    let waited = fleet.run(&["release", "LARMOR", "--yes", "--when-idle", "--deadline", "8s"]);
+    assert_eq!(waited.code, 3, "{}", waited.story());
+    assert_eq!(waited.outcome("NDXLARMOR"), "cancelled", "{}", waited.story());
+    assert!(waited.last("NDXLARMOR", "outage_started").is_none(), "{}", waited.story());
+    assert_eq!(fleet.unlike("NDXLARMOR", shape.older(), &[]), [""; 0]);
+
+    std::fs::write(&pvs, "IN:LARMOR:DAE:RUNSTATE_STR=SETUP\n").expect("PVs can be set");
+    let idle = fleet.run(&["release", "LARMOR", "--yes", "--when-idle", "--deadline", "5m"]);
+    assert_eq!(idle.code, 0, "{}", idle.story());
+    assert_eq!(fleet.unlike("NDXLARMOR", shape.newer(), &[]), [""; 0]);
+}

@@ -141,6 +141,60 @@ impl Fleet {
     }
 }
 
+/// For tests that make things go wrong.
+impl Fleet {
+    /// A small kit, and sandboxes with its older release that have IBEX running.
+    pub(crate) fn running(names: &[&str]) -> Self {
+        let fleet = Self::new(&KitShape::small().without_git());
+        fleet.make(names);
+        for name in names {
+            fleet.start_ibex(name);
+        }
+        fleet
+    }
+
+    /// Makes sandboxes by asking for their state.
+    pub(crate) fn make(&self, names: &[&str]) {
+        let made = self.run(&["status", &names.join(",")]);
+        assert_eq!(made.code, 0, "{}", made.story());
+    }
+
+    pub(crate) fn start_ibex(&self, name: &str) {
+        let started = Command::new("sh")
+            .arg("start_ibex_server.bat")
+            .env("IBEX_ROOT", self.root(name))
+            .current_dir(self.server(name))
+            .stdout(Stdio::null())
+            .status()
+            .expect("a shell");
+        assert!(started.success(), "{name}");
+    }
+
+    /// The process of the server, while it runs.
+    pub(crate) fn ibex(&self, name: &str) -> Option<String> {
+        let pid = std::fs::read_to_string(self.root(name).join("c/Instrument/Var/ibex_server.pid")).ok()?.trim().to_owned();
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        String::from_utf8_lossy(&line).contains("server_loop").then_some(pid)
+    }
+
+    /// The folder of the server.
+    pub(crate) fn server(&self, name: &str) -> PathBuf {
+        self.root(name).join("c/Instrument/Apps/EPICS")
+    }
+
+    /// All installed files.
+    pub(crate) fn apps(&self, name: &str) -> BTreeMap<String, String> {
+        Self::tree(&self.root(name).join("c/Instrument/Apps"))
+    }
+
+    /// Adds lines at the end of a script of a release.
+    pub(crate) fn add_to_script(&self, version: &str, script: &str, lines: &str) {
+        let path = self.kits().join(version).join("EPICS").join(script);
+        let text = std::fs::read_to_string(&path).expect("a script of the kit");
+        std::fs::write(&path, format!("{text}{lines}\n")).expect("a script can be changed");
+    }
+}
+
 /// A running command.
 pub(crate) struct Watched {
     pub(crate) child: Child,

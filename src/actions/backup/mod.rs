@@ -119,7 +119,8 @@ impl Backup {
 
     /// Writes and verifies all zips in `part`, several at a time.
     fn write_all(&self, cx: &StepContext<'_>, sources: &[Source], part: &Path) -> Result<BTreeMap<String, SavedPlace>> {
-        let total: u64 = sources.iter().map(|s| s.listing.bytes()).sum();
+        // Every byte counts twice: it is written, and read back.
+        let total: u64 = 2 * sources.iter().map(|s| s.listing.bytes()).sum::<u64>();
         let done = AtomicU64::new(0);
         let alive = |bytes: u64| {
             let now = done.fetch_add(bytes, Ordering::Relaxed) + bytes;

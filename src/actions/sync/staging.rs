@@ -2,7 +2,7 @@
 
 use super::difference::{Arrival, SyncDifference, WantedTree};
 use crate::actions::moves::Moves;
-use crate::actions::volumes::{Areas, nearest_folder};
+use crate::actions::volumes::{Areas, nearest_folder, take_over_staged};
 use crate::actions::{FetchStats, StepContext, Want};
 use crate::content::{ContentHash, TreeIndex};
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -77,6 +77,7 @@ impl Staging<'_> {
     /// # Errors
     /// When content cannot be had or written, or is not what its hash says.
     pub fn stage(&self, cx: &StepContext<'_>, arrivals: &[&Arrival]) -> Result<FetchStats> {
+        take_over_staged(self.areas)?;
         let mut missing = Vec::new();
         for arrival in arrivals {
             let name = self.name(arrival);

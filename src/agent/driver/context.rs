@@ -112,11 +112,13 @@ struct StepProgress<'a> {
     run: &'a Run,
     step: StepRef,
     last: Mutex<Option<Instant>>,
+    /// The total whose end was told: an end is told once, whatever the pace.
+    ended: Mutex<Option<u64>>,
 }
 
 impl<'a> StepProgress<'a> {
     fn new(run: &'a Run, step: StepRef) -> Self {
-        Self { run, step, last: Mutex::default() }
+        Self { run, step, last: Mutex::default(), ended: Mutex::default() }
     }
 
     fn is_due(&self) -> bool {
@@ -137,7 +139,8 @@ impl Progress for StepProgress<'_> {
         }
     }
     fn advanced(&self, done: u64, total: u64, unit: Unit) {
-        if self.is_due() || done == total {
+        let ends = done == total && locked(&self.ended).replace(total) != Some(total);
+        if self.is_due() || ends {
             self.run.emit_live(EventKind::StepProgress { step: self.step.clone(), done, total, unit });
         }
     }

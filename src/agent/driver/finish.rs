@@ -7,6 +7,7 @@ use crate::agent::home::{read_json, write_json};
 use crate::agent::journal::Body;
 use crate::error::{Error, IoContext, Result};
 use crate::events::{EventKind, Outcome, VersionChange};
+use crate::plan::PlanStep;
 use crate::platform::facts::version_in;
 use crate::protocol::InstalledComponent;
 use jiff::Timestamp;
@@ -62,20 +63,7 @@ impl Driver {
             }
             synced = true;
             self.keep_previous(&sync.component, all.get(&sync.component))?;
-            let deadline = self.run.deadline(step.timeout.0);
-            let bench = Bench::new(self, self.source(), step, "close".to_owned(), deadline);
-            sync::write_baseline(&bench.context(), sync)?;
-            let component = self.run.plan.component(&sync.component)?;
-            all.insert(
-                sync.component.clone(),
-                InstalledComponent {
-                    version: component.version.clone(),
-                    manifest: component.manifest,
-                    run: self.run.id().clone(),
-                    at: Timestamp::now(),
-                    to: sync.to.resolve(&self.run.plan.places)?,
-                },
-            );
+            self.keep_component(step, sync, &mut all)?;
         }
         if synced {
             write_json(&self.machine.home.folder().join("installed.json"), &all)?;
@@ -84,6 +72,49 @@ impl Driver {
             index_all(&self.machine, &guarded_folders(&self.run.plan, &steps)?, &self.run.dir.join("after"))?;
         }
         Ok(())
+    }
+
+    fn keep_component(&self, step: &PlanStep, sync: &sync::Sync, all: &mut Installed) -> Result<()> {
+        let deadline = self.run.deadline(step.timeout.0);
+        let bench = Bench::new(self, self.source(), step, "close".to_owned(), deadline);
+        sync::write_baseline(&bench.context(), sync)?;
+        let component = self.run.plan.component(&sync.component)?;
+        all.insert(
+            sync.component.clone(),
+            InstalledComponent {
+                version: component.version.clone(),
+                manifest: component.manifest,
+                run: self.run.id().clone(),
+                at: Timestamp::now(),
+                to: sync.to.resolve(&self.run.plan.places)?,
+            },
+        );
+        Ok(())
+    }
+
+    /// Ends a run that found everything as the kit has it, so that IBEX was left alone.
+    pub(super) fn end_without_outage(&mut self) -> Outcome {
+        self.note_versions();
+        self.run.emit(EventKind::Note { text: "everything is as the kit has it: nothing was stopped or changed".to_owned() });
+        if let Err(error) = self.adopt() {
+            self.run.emit(EventKind::Reminder { text: format!("what is installed was not written down: {error}") });
+        }
+        self.finish(Outcome::Ok, None)
+    }
+
+    /// Writes down what is installed of components that were put there without us. What an earlier run wrote stays:
+    /// that is the run to take back.
+    fn adopt(&self) -> Result<()> {
+        let mut all = installed(self.machine.home.folder())?;
+        let known = all.len();
+        for step in self.known_steps().iter().filter(|s| s.skip.is_none()) {
+            if let Action::Sync(sync) = &step.action
+                && !all.contains_key(&sync.component)
+            {
+                self.keep_component(step, sync, &mut all)?;
+            }
+        }
+        if all.len() > known { write_json(&self.machine.home.folder().join("installed.json"), &all) } else { Ok(()) }
     }
 
     /// Keeps what was known of a component before this run, for its rollback.

@@ -48,15 +48,23 @@ pub(crate) fn rendered(step: &PlanStep, names: &Context) -> Result<PlanStep> {
     if step.late.is_empty() {
         return Ok(step);
     }
-    let mut action = serde_json::to_value(&step.action).map_err(|e| Error::internal("cannot write an action").because(e))?;
+    let unwritable = |e: serde_json::Error| Error::internal("cannot write an action").because(e);
+    let mut action = serde_json::to_value(&step.action).map_err(unwritable)?;
+    let mut undo = serde_json::to_value(&step.undo).map_err(unwritable)?;
     for pointer in &step.late.0 {
-        let Some(Value::String(text)) = action.pointer_mut(pointer) else {
+        // No action is called `undo`.
+        let found = match pointer.strip_prefix("/undo") {
+            Some(below) => undo.pointer_mut(below),
+            None => action.pointer_mut(pointer),
+        };
+        let Some(Value::String(text)) = found else {
             return Err(Error::internal(format!("the plan names a template at {pointer} where there is no text")));
         };
         *text = template::render(text, names)?;
     }
-    step.action = serde_json::from_value::<Action>(action)
-        .map_err(|e| Error::bad_input("with its templates filled in the step is not valid").because(e))?;
+    let invalid = |e: serde_json::Error| Error::bad_input("with its templates filled in the step is not valid").because(e);
+    step.action = serde_json::from_value::<Action>(action).map_err(invalid)?;
+    step.undo = serde_json::from_value(undo).map_err(invalid)?;
     Ok(step)
 }
 

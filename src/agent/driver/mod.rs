@@ -139,6 +139,11 @@ impl Driver {
             let (Halt::Undo(error) | Halt::Stop(error)) = halt;
             return self.end_unchanged(error);
         }
+        match self.nothing_differs() {
+            Ok(false) => {}
+            Ok(true) => return self.end_without_outage(),
+            Err(error) => return self.end_unchanged(error),
+        }
         if self.run.plan.hold == Hold::AfterStage {
             return self.finish(if self.changed { Outcome::Changed } else { Outcome::Ok }, None);
         }
@@ -147,6 +152,10 @@ impl Driver {
         }
         self.machine.platform.background_priority(false);
         self.note_versions();
+        self.apply_prove_and_close()
+    }
+
+    fn apply_prove_and_close(&mut self) -> Outcome {
         for phase in [Phase::Apply, Phase::Prove] {
             match self.phase(phase) {
                 Ok(()) => {}

@@ -3,12 +3,13 @@
 use super::context::share_folders;
 use super::late::{items_of, rendered};
 use super::{Bench, Driver, Halt, Source, millis};
-use crate::actions::{Action, FetchStats, SpaceNeed, volumes};
+use crate::actions::{Action, Difference, FetchStats, SpaceNeed, volumes};
 use crate::agent::run::cancelled;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{EventKind, Outcome};
 use crate::plan::PlanStep;
 use crate::playbook::{Phase, RunAs};
+use crate::template;
 use crate::units::Size;
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -133,6 +134,29 @@ impl Driver {
         )
         .on_host(&self.run.plan.instrument)
         .next("make room (`ibexdeploy runs prune`, old backups), then run it again"))
+    }
+
+    /// True when the playbook stops nothing for nothing, and no `sync` step has anything to change.
+    pub(super) fn nothing_differs(&self) -> Result<bool> {
+        // Once it was stopped, IBEX has to be started again, whatever the folders hold by now.
+        if !self.run.plan.only_if_differs || self.resume.outage_started.is_some() {
+            return Ok(false);
+        }
+        for step in self.run.plan.steps.iter().filter(|s| s.skip.is_none() && matches!(s.action, Action::Sync(_))) {
+            if let Some(when) = &step.when
+                && !template::evaluate(when, &self.names(&None)).unwrap_or(true)
+            {
+                continue;
+            }
+            for step in self.foreseen(step)? {
+                let bench = Bench::new(self, self.source(), &step, "differs".to_owned(), self.run.deadline(step.timeout.0));
+                let found = step.action.performer().probe(&bench.context()).map_err(|e| self.named(e, &step))?;
+                if found.difference != Difference::None {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// What was staged is on disk before anything is stopped.

@@ -147,6 +147,7 @@ impl Fleet {
                 pull: None,
                 secrets: Vec::new(),
                 hold: Hold::No,
+                only_if_differs: false,
                 steps: Vec::new(),
             },
         }

@@ -9,7 +9,7 @@ use crate::link::Access;
 use crate::plan::Plan;
 use crate::report::{self, Estimate, EstimateFrom, Form, PastRun, Recorder, Screen, Where};
 use crate::secrets::Secrets;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,12 +65,13 @@ pub(in crate::cli) fn lead(global: &GlobalOptions, led: Led) -> Result<u8> {
         deadline: led.deadline,
         ask: asker(&recorder),
     };
-    let ended = runtime()?.block_on(run(request, sink(&recorder)));
+    let ended = runtime()?.block_on(run(request, &recorder));
     if let Some(recorder) = take(&recorder) {
         let state = recorder.finish();
         folder.save_summary(&state)?;
-        // Where nothing was sent, a rehearsal tells nothing of the real thing's time.
-        let brought = state.instruments.iter().any(|i| i.sent > 0);
+        // Where nothing was sent, or the end was not reached, a rehearsal tells nothing of the real thing's time.
+        let whole = state.finished.as_ref().is_some_and(|end| end.stopped.is_none());
+        let brought = whole && state.instruments.iter().any(|i| i.sent > 0);
         if state.rehearsal && brought && global.form() != Form::Json && ended.is_ok() {
             let estimate = real_thing(global, &led.state, &state, at_once)?;
             write_out(&format!("\n{}", estimate.text(global.screen())))?;
@@ -126,16 +127,35 @@ fn asker(recorder: &Shared) -> Option<Ask> {
     }))
 }
 
-async fn run(request: EngineRequest, sink: EventSink) -> Result<u8> {
+async fn run(request: EngineRequest, recorder: &Shared) -> Result<u8> {
     let (canceller, token): (Canceller, CancelToken) = cancellation();
     let interrupts = async {
-        each_interrupt(|| canceller.more()).await;
+        let mut words = STOPPING.iter();
+        each_interrupt(|| {
+            canceller.more();
+            words.next().into_iter().for_each(|words| tell(recorder, words));
+        })
+        .await;
         // Without signals there is nothing to hear; the run is led all the same.
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        summary = engine::run(request, sink, token) => summary.map(|s| s.exit_code),
+        summary = engine::run(request, sink(recorder), token) => summary.map(|s| s.exit_code),
         () = interrupts => Err(Error::internal("the listener for interrupts ended")),
+    }
+}
+
+/// What the operator is told at the first Ctrl-C and at the second.
+const STOPPING: [&str; 2] = [
+    "Stopping: nothing new is started; open steps are finished, then taken back. Ctrl-C again does not wait for them.",
+    "Cancelling: open steps are broken off and taken back.",
+];
+
+/// Says something beside the report.
+fn tell(recorder: &Shared, words: &str) {
+    if let Some(recorder) = &mut *recorder.lock().unwrap_or_else(PoisonError::into_inner) {
+        // Where standard error is closed, nobody wants to hear it.
+        recorder.paused(&mut || drop(writeln!(std::io::stderr(), "{words}")));
     }
 }
 

@@ -11,7 +11,7 @@ use crate::engine::{Job, Limits};
 use crate::error::{Error, Result};
 use crate::kit::{ContentStore, Kit, KitStore, Release};
 use crate::link::{ContentSource, ReadyPack, Start, Submission};
-use crate::plan::{self, Hold, InstrumentPlan, Plan, PlanRequest, set_value};
+use crate::plan::{self, Hold, InstrumentPlan, Plan, PlanRequest, PlanStep, set_value};
 use crate::playbook::{self, LoadedPlaybook, Phase};
 use crate::report::{Screen, what_will_happen};
 use crate::units::Span;
@@ -136,7 +136,9 @@ impl Prepared {
 /// The checks that `apply` begins with: an instrument is idle when they hold.
 fn first_checks(plan: &InstrumentPlan) -> InstrumentPlan {
     let apply = plan.steps.iter().filter(|s| s.phase == Phase::Apply && s.skip.is_none());
-    let checks = apply.take_while(|s| s.action.name() == "check").cloned().collect();
+    let checks = apply.take_while(|s| s.action.name() == "check").cloned();
+    // As gates they are really looked at; in `apply` a look says what might be brought about by then.
+    let checks = checks.map(|s| PlanStep { phase: Phase::Stage, ..s }).collect();
     InstrumentPlan { steps: checks, secrets: Vec::new(), ..plan.clone() }
 }
 

@@ -259,7 +259,7 @@ impl Agent {
                 let error = busy.then(|| Error::step_failed("the DAE is running"));
                 let step = DryRunStep {
                     id: "apply.01.check".into(),
-                    verdict: "run".into(),
+                    verdict: "skip".into(),
                     summary: String::new(),
                     items: Vec::new(),
                     fetch_bytes: 0,

@@ -158,6 +158,7 @@ pub(crate) fn target(at: usize, hold: Hold) -> Target {
         pull: None,
         secrets: Vec::new(),
         hold,
+        only_if_differs: false,
         steps: Vec::new(),
     };
     Target { transport: TransportSpec::Local { root: "/nowhere".into() }, plan }

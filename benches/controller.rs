@@ -1,7 +1,7 @@
 //! What a controller costs: leads a run over N simulated instruments in this process, and says what that took.
 //!
 //! ```text
-//! fleet N     one line of JSON: seconds, CPU seconds, and the most memory that was in use (Linux)
+//! controller N     one line of JSON: seconds, CPU seconds, and the most memory that was in use (Linux)
 //! ```
 //!
 //! Everything of a real run is there but the instruments: links with their frames and heartbeats, packs of content

@@ -1,0 +1,100 @@
+//! `rollback` after good releases: exact, newest first, never over newer changes unless told.
+
+use crate::support::Fleet;
+use std::collections::BTreeMap;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+const NAME: &str = "NDXLARMOR";
+
+/// Path to owner and mode of all files below a folder.
+fn rights(folder: &Path) -> BTreeMap<String, (u32, u32)> {
+    let files = walkdir::WalkDir::new(folder).into_iter().filter_map(|e| e.ok()).filter(|e| e.file_type().is_file());
+    files
+        .map(|e| {
+            let meta = e.metadata().expect("a file");
+            (e.path().display().to_string(), (meta.uid(), meta.mode() & 0o7777))
+        })
+        .collect()
+}
+
+#[test]
+fn a_rollback_refuses_over_newer_changes_and_saves_them_when_told() {
+    let fleet = Fleet::running(&[NAME]);
+    let (before, rights_before) = (fleet.apps(NAME), rights(&fleet.server(NAME)));
+    let release = fleet.run(&["release", NAME, "--yes"]);
+    assert_eq!(release.code, 0, "{}", release.story());
+    let run = release.last(NAME, "instrument_finished").expect("it finished")["run"].as_str().unwrap_or_default().to_owned();
+    std::fs::write(fleet.server(NAME).join("VERSION.txt"), "26.9.0 by hand\n").expect("a file");
+    std::fs::write(fleet.server(NAME).join("ioc/added.txt"), "mine\n").expect("a file");
+    let changed = fleet.apps(NAME);
+
+    let refused = fleet.run(&["rollback", NAME, "--yes"]);
+    assert_eq!(refused.code, 4, "{}", refused.story());
+    assert!(refused.stderr.contains("VERSION.txt") && refused.stderr.contains("added.txt"), "{}", refused.story());
+    assert_eq!(fleet.apps(NAME), changed, "nothing was touched");
+
+    let back = fleet.run(&["rollback", NAME, "--yes", "--discard-newer"]);
+    assert_eq!((back.code, back.outcome(NAME).as_str()), (0, "rolled_back"), "{}", back.story());
+    assert_eq!(fleet.apps(NAME), before);
+    assert_eq!(rights(&fleet.server(NAME)), rights_before);
+    assert!(fleet.ibex(NAME).is_some(), "IBEX runs the old version");
+    let saved = std::fs::read_dir(fleet.root(NAME).join(".ibexdeploy/hand-changes")).expect("an archive was made");
+    let saved: Vec<_> = saved.filter_map(|e| e.ok()).map(|e| e.path()).collect();
+    assert_eq!(saved.len(), 1, "{saved:?}");
+    let text = std::process::Command::new("unzip").arg("-p").arg(&saved[0]).arg("EPICS/ioc/added.txt").output().expect("unzip");
+    assert_eq!(String::from_utf8_lossy(&text.stdout), "mine\n");
+
+    let again = fleet.run(&["rollback", NAME, "--yes", "--run", &run]);
+    assert_eq!(again.code, 4, "{}", again.story());
+    assert!(format!("{}{}", again.stdout, again.stderr).contains("undone"), "{}", again.story());
+    assert_eq!(fleet.apps(NAME), before);
+}
+
+#[test]
+fn two_releases_are_taken_back_the_newest_first() {
+    let fleet = Fleet::running(&[NAME]);
+    let before = fleet.apps(NAME);
+    assert_eq!(fleet.run(&["release", NAME, "--yes"]).code, 0);
+    let between = fleet.apps(NAME);
+    let third = fleet.kits().join("26.10.0");
+    let copied = std::process::Command::new("cp").arg("-a").arg(fleet.kits().join("26.9.0")).arg(&third).status().expect("cp");
+    assert!(copied.success());
+    for component in ["EPICS", "Client/Client", "genie_python_3"] {
+        std::fs::write(third.join(component).join("VERSION.txt"), "26.10.0\r\n").expect("a version");
+    }
+    let second = fleet.run(&["release", NAME, "--yes", "--kit", "26.10.0"]);
+    assert_eq!(second.code, 0, "{}", second.story());
+
+    let back = fleet.run(&["rollback", NAME, "--yes"]);
+    assert_eq!((back.code, back.outcome(NAME).as_str()), (0, "rolled_back"), "{}", back.story());
+    assert_eq!(fleet.apps(NAME), between);
+    let back = fleet.run(&["rollback", NAME, "--yes"]);
+    assert_eq!((back.code, back.outcome(NAME).as_str()), (0, "rolled_back"), "{}", back.story());
+    assert_eq!(fleet.apps(NAME), before);
+    assert!(fleet.ibex(NAME).is_some());
+    let none = fleet.run(&["rollback", NAME, "--yes"]);
+    assert_eq!(none.code, 4, "{}", none.story());
+}
+
+#[test]
+fn owner_and_mode_of_a_file_are_kept() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let fleet = Fleet::running(&[NAME]);
+    let file = fleet.server(NAME).join("VERSION.txt");
+    std::os::unix::fs::chown(&file, Some(12_345), None).expect("root may");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).expect("root may");
+    let before = rights(&fleet.server(NAME));
+    let look = || {
+        let meta = std::fs::metadata(&file).expect("the file");
+        (meta.uid(), meta.mode() & 0o7777)
+    };
+    assert_eq!(fleet.run(&["release", NAME, "--yes"]).code, 0);
+    assert_eq!(look(), (12_345, 0o640), "the new file is as the old one was");
+    assert!(std::fs::read_to_string(&file).expect("text").starts_with("26.9.0"));
+    assert_eq!(fleet.run(&["rollback", NAME, "--yes"]).code, 0);
+    assert_eq!(look(), (12_345, 0o640));
+    assert_eq!(rights(&fleet.server(NAME)), before);
+}

@@ -4,8 +4,13 @@
 
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(target_os = "linux")]
+#[path = "../support/terminal.rs"]
+mod terminal;
 
 mod faults;
 mod rollback;
+#[cfg(target_os = "linux")]
+mod secrets;
 mod twice;
 mod whole;

@@ -4,9 +4,14 @@
 
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(target_os = "linux")]
+#[path = "../support/terminal.rs"]
+mod terminal;
 
 mod faults;
 mod kill;
 mod rollback;
+#[cfg(target_os = "linux")]
+mod secrets;
 mod twice;
 mod whole;

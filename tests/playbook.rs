@@ -365,8 +365,12 @@ fn a_playbook_is_called_as_its_file_and_has_steps() {
 }
 
 #[test]
-fn the_first_mistake_says_how_many_follow() {
+fn all_mistakes_come_together() {
     let folder = folder("playbook: t\nstage:\n  - name: a\n  - name: b\n  - name: c\n", &[]);
     let error = playbook::load(folder.path(), "t").unwrap_err();
-    assert_eq!(error.details().causes, ["and 2 more: `ibexdeploy playbook check t` shows all"]);
+    let lines: Vec<u64> = std::iter::once(&error)
+        .chain(&error.details().others)
+        .filter_map(|e| Some(e.details().position.as_ref()?.line))
+        .collect();
+    assert_eq!(lines, [3, 4, 5]);
 }

@@ -5,7 +5,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod disk;
 mod faults;
+mod hand;
+mod refused;
 mod rollback;
 mod twice;
 mod whole;

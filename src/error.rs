@@ -79,6 +79,9 @@ pub struct Details {
     /// What to do next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// Further mistakes that were found together with this one, and have nothing to do with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Error>,
     /// True when the same call may succeed later without anybody acting (a busy file, a lost link).
     #[serde(default)]
     pub temporary: bool,
@@ -97,6 +100,7 @@ impl Error {
             causes: Vec::new(),
             output: Vec::new(),
             next: None,
+            others: Vec::new(),
             temporary,
         }))
     }
@@ -150,6 +154,14 @@ impl Error {
         let inner = std::mem::replace(&mut self.0.message, message.into());
         self.0.causes.insert(0, inner);
         self
+    }
+
+    /// The first of several mistakes that were found together, with the others behind it; nothing without any.
+    pub fn of_all(mistakes: Vec<Self>) -> Option<Self> {
+        let mut all = mistakes.into_iter();
+        let mut first = all.next()?;
+        first.0.others.extend(all);
+        Some(first)
     }
 
     /// Says in which place of which file.

@@ -697,6 +697,41 @@ async fn a_finished_run_can_be_undone_and_files_changed_since_are_not_lost() {
 }
 
 #[tokio::test]
+async fn a_program_does_not_go_on_when_its_wrapper_was_killed() {
+    let sandbox = Sandbox::new();
+    let mut controller = Controller::connect(&sandbox).await;
+    let orphan = command("echo $$ > program; kill -9 $PPID; sleep 600");
+    controller.submit(&sandbox.plan("20261123-100000-wwwwww", vec![step(Phase::Apply, 1, orphan)])).await.unwrap();
+    let (events, outcome) = controller.to_end().await;
+    assert_eq!(outcome, Outcome::RolledBack, "{:#?}", words(&events));
+    let pid = std::fs::read_to_string(sandbox.work().join("program")).unwrap();
+    let end = std::time::Instant::now() + TOO_LONG;
+    // A process that was ended and that nobody waits for has no command line any more.
+    while std::fs::read(format!("/proc/{}/cmdline", pid.trim())).is_ok_and(|line| !line.is_empty()) {
+        assert!(std::time::Instant::now() < end, "the program {pid} goes on after its step was undone");
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test]
+async fn what_an_undo_left_can_be_undone_again() {
+    let sandbox = Sandbox::new();
+    let mut controller = Controller::connect(&sandbox).await;
+    let run = "20261123-100000-xxxxxx";
+    let mut first = step(Phase::Apply, 1, command("true"));
+    first.undo = Some(serde_json::from_value(command("test -e way-is-free")).unwrap());
+    let steps = vec![first, step(Phase::Apply, 2, command("false"))];
+    controller.submit(&sandbox.plan(run, steps)).await.unwrap();
+    let (events, outcome) = controller.to_end().await;
+    assert_eq!(outcome, Outcome::RollbackFailed, "{:#?}", words(&events));
+
+    std::fs::write(sandbox.work().join("way-is-free"), "").unwrap();
+    controller.rollback(run, "20261123-100001-yyyyyy", false).await.unwrap();
+    let (events, outcome) = controller.to_end().await;
+    assert_eq!(outcome, Outcome::RolledBack, "{:#?}", words(&events));
+}
+
+#[tokio::test]
 async fn a_damaged_journal_is_reported() {
     let sandbox = Sandbox::new();
     let mut controller = Controller::connect(&sandbox).await;

@@ -9,7 +9,6 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::paths::{Place, WinPath};
 use crate::playbook::UndoSpec;
 use schemars::JsonSchema;
-use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -93,12 +92,12 @@ impl Command {
         for (name, value) in &self.env {
             let value = match value {
                 EnvValue::Value(text) => text.clone(),
-                EnvValue::Secret(secret) => cx.secrets.get(secret)?.expose_secret().to_owned(),
+                EnvValue::Secret(secret) => external.secret(cx, secret)?,
             };
             external.env.push((name.clone(), value));
         }
         if let Some(secret) = &self.stdin_secret {
-            external.stdin = Some(cx.secrets.get(secret)?.expose_secret().to_owned());
+            external.stdin = Some(external.secret(cx, secret)?);
         }
         Ok(external.at(self.at.as_ref().map(|at| cx.native(at)).transpose()?))
     }

@@ -5,6 +5,7 @@ use crate::agent::jobs::{JobEnd, JobSpec};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::paths::Place;
 use crate::playbook::RunAs;
+use secrecy::ExposeSecret;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,6 +27,8 @@ pub(super) struct External {
     pub(super) folder: Option<PathBuf>,
     pub(super) env: Vec<(String, String)>,
     pub(super) stdin: Option<String>,
+    /// The secrets in `env` and `stdin`.
+    pub(super) secrets: Vec<String>,
 }
 
 impl External {
@@ -40,6 +43,13 @@ impl External {
         let by_name = !program.as_str().contains(['\\', '/']) && !cx.plan.places.contains_key(program.as_str());
         let program = if by_name { program.0.clone() } else { cx.native(program)?.display().to_string() };
         Ok(Self { program, args, ..Self::default() })
+    }
+
+    /// A secret that the program is given: its output will not show it.
+    pub(super) fn secret(&mut self, cx: &StepContext<'_>, name: &str) -> Result<String> {
+        let value = cx.secrets.get(name)?.expose_secret().to_owned();
+        self.secrets.push(value.clone());
+        Ok(value)
     }
 
     #[must_use]
@@ -58,8 +68,8 @@ impl External {
         }
         let mut env = cx.platform.environment();
         env.extend(self.env);
-        let Self { program, args, folder, stdin, .. } = self;
-        Ok(JobSpec { id, program, args, folder, env, stdin, user: account(cx)?, repeatable })
+        let Self { program, args, folder, stdin, secrets, .. } = self;
+        Ok(JobSpec { id, program, args, folder, env, stdin, secrets, user: account(cx)?, repeatable })
     }
 }
 

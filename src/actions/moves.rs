@@ -231,7 +231,14 @@ impl Moves {
             self.move_in(cx, entry)?;
         }
         self.verify(cx)?;
-        sync_folder(&self.target)
+        self.sync_names()
+    }
+
+    /// Makes the renames last through a power cut, before the journal says that they are done.
+    fn sync_names(&self) -> Result<()> {
+        sync_folder(&self.undo)?;
+        sync_folder(&self.target)?;
+        self.folders.iter().try_for_each(|(folder, _)| sync_folder(folder))
     }
 
     fn move_out(&self, cx: &StepContext<'_>, number: usize, out: &Out) -> Result<()> {
@@ -303,7 +310,7 @@ impl Moves {
             let _ = set_mtime(folder, *ns);
         }
         if left.is_empty() {
-            sync_folder(&self.target)?;
+            self.sync_names()?;
         }
         Ok(left)
     }

@@ -2,6 +2,7 @@
 
 use super::home::{read_json, write_json};
 use super::lock::try_lock;
+use super::output::Output;
 use super::run::locked;
 use crate::actions::{Deadline, Jobs, Progress};
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -18,11 +19,17 @@ use std::time::{Duration, Instant};
 /// Lines of output kept for the report.
 const TAIL_LINES: usize = 40;
 
+/// Bytes of a line that is passed on; a longer one comes in pieces.
+const LONGEST_LINE: usize = 64 * 1024;
+
 /// How often output is looked at and the deadline is remembered.
 const POLL: Duration = Duration::from_millis(50);
 
 /// How long a program may take to end after it was asked to, before it is ended.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long output that is on its way is waited for after the end of a program.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// A program to run.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -36,6 +43,9 @@ pub struct JobSpec {
     pub env: Vec<(String, String)>,
     /// Fed to the program's standard input; may be a secret.
     pub stdin: Option<String>,
+    /// The secrets among the above: they are kept out of the spooled output.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
     /// Run in the session of this user instead of as the agent.
     pub user: Option<String>,
     /// May be started again when it was interrupted by a crash (it only looks).
@@ -201,7 +211,10 @@ impl Waiting<'_> {
     /// Waits a moment for the end.
     fn has_ended(&self) -> Result<bool> {
         match &self.end {
-            Some(end) => Ok(!matches!(end.recv_timeout(POLL), Err(RecvTimeoutError::Timeout))),
+            // A wrapper stays after its program's end while the program's own children still write.
+            Some(end) => {
+                Ok(!matches!(end.recv_timeout(POLL), Err(RecvTimeoutError::Timeout)) || self.dir.join("exit.json").exists())
+            }
             None => match Found::look(self.dir)? {
                 Found::Alive => {
                     std::thread::sleep(POLL);
@@ -216,7 +229,11 @@ impl Waiting<'_> {
         match Found::look(self.dir)? {
             Found::Ended(Exit { error: Some(error), .. }) => Err(error),
             Found::Ended(Exit { code, .. }) => Ok(JobEnd { exit_code: code, tail: tail_of(&output), output }),
-            _ => Err(Error::step_failed(format!("`{}` was ended from outside", shown(self.job))).with_output(tail_of(&output))),
+            _ => {
+                // Only the wrapper may be gone: its program must not go on while the step is undone.
+                end_group(self.dir);
+                Err(Error::step_failed(format!("`{}` was ended from outside", shown(self.job))).with_output(tail_of(&output)))
+            }
         }
     }
 }
@@ -251,10 +268,13 @@ impl<'a> LineReader<'a> {
         // What cannot be read now is read the next time.
         let Ok(read) = file.take(1 << 20).read_to_end(&mut fresh) else { return };
         self.at += read as u64;
-        self.rest.extend(fresh);
-        while let Some(end) = self.rest.iter().position(|b| *b == b'\n') {
-            let line: Vec<u8> = self.rest.drain(..=end).collect();
-            progress.output(String::from_utf8_lossy(&line).trim_end());
+        for part in fresh.split_inclusive(|b| *b == b'\n') {
+            self.rest.extend_from_slice(part);
+            // A program that never ends its line must not fill the memory.
+            if part.ends_with(b"\n") || self.rest.len() >= LONGEST_LINE {
+                progress.output(String::from_utf8_lossy(&self.rest).trim_end());
+                self.rest.clear();
+            }
         }
     }
 }
@@ -300,21 +320,25 @@ pub fn run_job(dir: &Path) -> Result<()> {
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).cannot(|| "read the job from standard input")?;
     let job: JobSpec = serde_json::from_str(&text).map_err(|e| Error::usage("standard input holds no job").because(e))?;
-    let Some(_alive) = try_lock(&dir.join("lock"))? else {
+    let Some(alive) = try_lock(&dir.join("lock"))? else {
         return Err(Error::new(ErrorKind::Refused, format!("the job in {} runs already", dir.display())));
     };
-    let exit = match run_program(&job, &dir.join("output.log")) {
+    let mut output = Output::open(&dir.join("output.log"), &job.secrets)?;
+    let exit = match run_program(&job, &mut output) {
         Ok(status) => Exit { code: code_of(status), error: None },
         Err(error) => Exit { code: -1, error: Some(error) },
     };
-    write_json(&dir.join("exit.json"), &exit)
+    output.settle(SETTLE);
+    write_json(&dir.join("exit.json"), &exit)?;
+    drop(alive);
+    output.finish();
+    Ok(())
 }
 
-fn run_program(job: &JobSpec, output: &Path) -> Result<ExitStatus> {
-    let log = File::create(output).cannot(|| format!("write {}", output.display()))?;
-    let errors = log.try_clone().cannot(|| format!("write {}", output.display()))?;
+fn run_program(job: &JobSpec, output: &mut Output) -> Result<ExitStatus> {
     let mut command = Command::new(&job.program);
-    command.args(&job.args).envs(job.env.iter().map(|(k, v)| (k, v))).stdout(log).stderr(errors);
+    command.args(&job.args).envs(job.env.iter().map(|(k, v)| (k, v)));
+    output.connect(&mut command)?;
     command.stdin(if job.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
     if let Some(folder) = &job.folder {
         command.current_dir(folder);
@@ -323,7 +347,10 @@ fn run_program(job: &JobSpec, output: &Path) -> Result<ExitStatus> {
         Some(folder) => format!("start `{}` in {}", shown(job), folder.display()),
         None => format!("start `{}`", shown(job)),
     };
-    let mut child = command.spawn().cannot(what)?;
+    let child = command.spawn().cannot(what);
+    // It holds the other end of the output, which is at its end only when all have let go of it.
+    drop(command);
+    let mut child = child?;
     if let (Some(mut input), Some(text)) = (child.stdin.take(), &job.stdin) {
         // A program that does not read its input is judged by its exit code.
         let _ = input.write_all(text.as_bytes());
@@ -340,4 +367,40 @@ fn code_of(status: ExitStatus) -> i32 {
 #[cfg(not(unix))]
 fn code_of(status: ExitStatus) -> i32 {
     status.code().unwrap_or(-1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<usize>>);
+
+    impl Progress for Heard {
+        fn waiting(&self, _what: &str, _elapsed: Duration, _limit: Duration) {}
+        fn advanced(&self, _done: u64, _total: u64, _unit: crate::events::Unit) {}
+        fn output(&self, line: &str) {
+            locked(&self.0).push(line.len());
+        }
+        fn note(&self, _text: &str) {}
+        fn remind(&self, _text: &str) {}
+        fn hand_changes(&self, _component: &str, _files: Option<u64>, _archive: Option<&str>) {}
+    }
+
+    #[test]
+    fn lines_are_passed_on_whole_and_endless_ones_in_pieces() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("output.log");
+        let heard = Heard::default();
+        let mut reader = LineReader::new(&path);
+        std::fs::write(&path, "one\r\nthree").expect("write");
+        reader.forward(&heard);
+        assert_eq!(*locked(&heard.0), [3], "a line that is not whole waits");
+        std::fs::write(&path, format!("one\r\nthree\n{}", "x".repeat(300_000))).expect("write");
+        reader.forward(&heard);
+        let all = locked(&heard.0).clone();
+        assert_eq!(all[1], 5);
+        assert!(all.len() > 2, "a line without an end is not kept in memory until it has one");
+        assert!(reader.rest.len() <= LONGEST_LINE);
+    }
 }

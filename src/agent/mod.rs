@@ -10,6 +10,7 @@ mod content;
 mod detach;
 mod driver;
 mod machine;
+mod output;
 mod queries;
 mod resume;
 mod rollback;

@@ -105,6 +105,11 @@ impl Resume {
         }
     }
 
+    /// The intentions that no undo has taken back completely: one that left something can be tried again.
+    pub(crate) fn open_intents(&self) -> impl Iterator<Item = &Intent> {
+        self.intents.iter().filter(|i| self.undone.get(&i.n).is_none_or(|left| !left.is_empty()))
+    }
+
     /// In a few words, for the people who wonder.
     pub(crate) fn describe(&self) -> String {
         if self.rollback.is_some() {

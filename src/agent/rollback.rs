@@ -1,6 +1,6 @@
 //! Undoing runs that are finished: the newest first, never over files that were changed since without saving them.
 
-use super::driver::{Driver, Guarded, Source, Undoing, changed_since};
+use super::driver::{Driver, Guarded, Source, Undoing, added_since, changed_since};
 use super::machine::Machine;
 use super::resume::{Intent, Resume};
 use super::worker::Worker;
@@ -119,8 +119,7 @@ fn refusal(run: &Finished) -> Option<Error> {
         Some(Outcome::RolledBack) => return refused(format!("the run {name} undid itself"), "there is nothing left to undo"),
         Some(_) => {}
     }
-    let open = run.resume.intents.iter().any(|i| !run.resume.undone.contains_key(&i.n));
-    if !open {
+    if run.resume.open_intents().next().is_none() {
         return refused(format!("the run {name} changed nothing"), "there is nothing to undo");
     }
     if let Some(damage) = run.resume.damage.first() {
@@ -154,7 +153,7 @@ pub(crate) fn carry_out(driver: Driver, order: &RollbackOrder) -> Outcome {
         driver.run.emit(EventKind::RollbackStarted { because });
     }
     let mut left = Vec::new();
-    let saved = save_newer(&driver, order);
+    let saved = save_newer(&driver, order).and_then(|()| discard_added(&driver, order));
     match saved {
         Ok(()) => {
             for run in &order.runs {
@@ -173,8 +172,7 @@ pub(crate) fn carry_out(driver: Driver, order: &RollbackOrder) -> Outcome {
 fn undo_run(driver: &Driver, run: &RunId) -> Result<Vec<String>> {
     let machine = &driver.machine;
     let finished = read(&machine.home.run(run)?)?;
-    let intents: Vec<Intent> =
-        finished.resume.intents.iter().filter(|i| !finished.resume.undone.contains_key(&i.n)).cloned().collect();
+    let intents: Vec<Intent> = finished.resume.open_intents().cloned().collect();
     let undoing = Undoing {
         source: Source { plan: &finished.plan, dir: &finished.dir },
         intents: &intents,
@@ -213,6 +211,22 @@ fn save_newer(driver: &Driver, order: &RollbackOrder) -> Result<()> {
     let text =
         format!("{} files changed since the run were saved as {} before the rollback", order.newer.len(), archive.display());
     driver.run.emit(EventKind::Reminder { text });
+    Ok(())
+}
+
+/// Removes the files that were made since and are in the archive now: undoing knows nothing of them.
+fn discard_added(driver: &Driver, order: &RollbackOrder) -> Result<()> {
+    for run in &order.runs {
+        let dir = driver.machine.home.run(run)?;
+        let plan = queries::stored_plan(&dir)?;
+        for path in added_since(&driver.machine, Source { plan: &plan, dir: &dir })? {
+            // What came after the operator was told is not in the archive, and stays.
+            if order.newer.iter().any(|newer| newer == path.as_str()) {
+                let native = driver.machine.drives.native(&path)?;
+                std::fs::remove_file(&native).cannot(|| format!("remove {path}, which is saved"))?;
+            }
+        }
+    }
     Ok(())
 }
 

@@ -24,13 +24,22 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What followers are woken by.
+#[derive(Debug, Clone)]
+pub(crate) enum Live {
+    /// There is more in [`Run::events_from`], or the run is over.
+    Kept,
+    /// An event that is not kept.
+    Passing(Arc<Event>),
+}
+
 /// A run that is not finished, as all threads of the worker share it.
 pub(crate) struct Run {
     pub(crate) plan: Arc<InstrumentPlan>,
     /// `runs/<id>` in the agent's home.
     pub(crate) dir: PathBuf,
     log: Mutex<Log>,
-    live: broadcast::Sender<Arc<Event>>,
+    live: broadcast::Sender<Live>,
     /// Looked at by every wait of the open step.
     cancel_now: Arc<AtomicBool>,
     cancel_soon: AtomicBool,
@@ -132,19 +141,19 @@ impl Run {
             Err(error) => {
                 tracing::error!(%error, "an event is not in the journal");
                 log.broken = Some(error);
-                log.writer.next_number()
+                // Its number goes to the next entry that is kept; whoever follows is told all the same.
+                0
             }
         };
-        let event = Arc::new(event_of(&self.plan, number, at, kind));
-        log.events.push(Arc::clone(&event));
+        log.events.push(Arc::new(event_of(&self.plan, number, at, kind)));
         // Nobody may be listening.
-        let _ = self.live.send(event);
+        let _ = self.live.send(Live::Kept);
     }
 
     /// Tells the controllers something that is not worth keeping.
     pub(crate) fn emit_live(&self, kind: EventKind) {
         let kind = self.clean(kind);
-        let _ = self.live.send(Arc::new(event_of(&self.plan, 0, Timestamp::now(), kind)));
+        let _ = self.live.send(Live::Passing(Arc::new(event_of(&self.plan, 0, Timestamp::now(), kind))));
     }
 
     /// Appends an entry that is no event, on disk when this returns.
@@ -173,16 +182,21 @@ impl Run {
         locked(&self.log).broken.clone()
     }
 
-    /// The events with at least this number, and those that come from now on.
-    pub(crate) fn follow(&self, from: u64) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
+    /// The place of the first event that whoever has seen those below the number `from` lacks, and word of new ones.
+    pub(crate) fn follow(&self, from: u64) -> (usize, broadcast::Receiver<Live>) {
         let log = locked(&self.log);
-        let past = log.events.iter().filter(|e| e.n >= from).cloned().collect();
-        (past, self.live.subscribe())
+        let seen = log.events.iter().rposition(|e| e.n > 0 && e.n < from);
+        (seen.map_or(0, |at| at + 1), self.live.subscribe())
     }
 
-    /// The journalled events with a number greater than this.
-    pub(crate) fn events_after(&self, number: u64) -> Vec<Arc<Event>> {
-        locked(&self.log).events.iter().filter(|e| e.n > number).cloned().collect()
+    /// The events from a place on, without those that are only shown live.
+    pub(crate) fn events_from(&self, place: usize) -> Vec<Arc<Event>> {
+        locked(&self.log).events.get(place..).unwrap_or_default().to_vec()
+    }
+
+    /// True once the outcome was told.
+    pub(crate) fn has_said_its_last_word(&self) -> bool {
+        locked(&self.log).events.last().is_some_and(|e| matches!(e.kind, EventKind::InstrumentFinished { .. }))
     }
 
     /// Ends the run: nothing more is written or said.
@@ -190,7 +204,7 @@ impl Run {
         self.finished.store(true, Ordering::SeqCst);
         locked(&self.log).writer.close();
         // Wakes followers, who then see that it is over.
-        self.emit_live(EventKind::Note { text: String::new() });
+        let _ = self.live.send(Live::Kept);
     }
 
     pub(crate) fn is_finished(&self) -> bool {
@@ -320,4 +334,34 @@ pub(crate) fn event_of(plan: &InstrumentPlan, n: u64, at: Timestamp, kind: Event
 /// The error of a run that the operator stopped.
 pub(crate) fn cancelled() -> Error {
     Error::new(ErrorKind::Cancelled, "cancelled by the controller")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> InstrumentPlan {
+        serde_json::from_value(serde_json::json!({
+            "format": 1, "run": "r", "instrument": "NDXTEST", "host": "h", "playbook": "p", "operator": "o",
+            "rehearsal": true, "places": {}, "accounts": {}, "vars": {}, "components": {}, "secrets": [],
+            "hold": "no", "steps": []
+        }))
+        .expect("a plan")
+    }
+
+    #[test]
+    fn followers_hear_also_what_the_journal_could_not_take() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (run, _) = Run::open(folder.path(), plan()).expect("a run");
+        run.emit(EventKind::Released);
+        let (place, _live) = run.follow(2);
+        locked(&run.log).writer.break_it().expect("a journal that takes nothing");
+        run.emit(EventKind::OutageStarted);
+        run.emit(EventKind::OutageEnded { ms: 1 });
+        let kinds: Vec<EventKind> = run.events_from(place).iter().map(|e| e.kind.clone()).collect();
+        assert_eq!(kinds, [EventKind::OutageStarted, EventKind::OutageEnded { ms: 1 }]);
+        assert!(run.journal_trouble().is_some());
+        assert_eq!(run.follow(1).0, 0, "a follower from the beginning hears it all");
+        assert_eq!(run.follow(2).0, 1, "and one that comes back what has no number");
+    }
 }

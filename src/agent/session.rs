@@ -5,7 +5,7 @@ use super::journal;
 use super::queries;
 use super::resume::Resume;
 use super::rollback;
-use super::run::{Run, event_of};
+use super::run::{Live, Run, event_of};
 use super::worker::Worker;
 use crate::content::{ContentHash, Unpacker};
 use crate::error::{Error, ErrorKind, Result};
@@ -369,26 +369,25 @@ fn event_message(event: &Event) -> Result<AgentMessage> {
 /// Sends a run's events until it is finished.
 async fn follow(run: Arc<Run>, from: u64, out: Out) -> Result<()> {
     let gone = |_| Error::new(ErrorKind::Unreachable, "the link is closed");
-    let (past, mut live) = run.follow(from);
-    let mut last = from.saturating_sub(1);
-    for event in &past {
-        last = event.n;
-        out.send(event_message(event)?).await.map_err(gone)?;
+    let (mut place, mut live) = run.follow(from);
+    for event in run.events_from(place) {
+        place += 1;
+        out.send(event_message(&event)?).await.map_err(gone)?;
     }
     out.send(AgentMessage::Frozen(FrozenReply::UpToDate { active: true })).await.map_err(gone)?;
     loop {
         let finished = run.is_finished();
-        for event in run.events_after(last) {
-            last = event.n;
+        for event in run.events_from(place) {
+            place += 1;
             out.send(event_message(&event)?).await.map_err(gone)?;
         }
         if finished {
             return out.send(AgentMessage::Frozen(FrozenReply::UpToDate { active: false })).await.map_err(gone);
         }
         match live.recv().await {
-            Ok(event) if event.n == 0 && !run.is_finished() => out.send(event_message(&event)?).await.map_err(gone)?,
-            // What the journal keeps is taken from there, in order; what a slow link missed of the rest is gone.
-            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Ok(Live::Passing(event)) => out.send(event_message(&event)?).await.map_err(gone)?,
+            // What is kept is taken from there, in order; what a slow link missed of the rest is gone.
+            Ok(Live::Kept) | Err(broadcast::error::RecvError::Lagged(_)) => {}
             Err(broadcast::error::RecvError::Closed) => return Ok(()),
         }
     }

@@ -27,13 +27,19 @@ const IDLE: Duration = Duration::from_secs(2);
 /// How long a new worker waits for the one before it to be gone.
 const TAKE_OVER: Duration = Duration::from_secs(5);
 
+/// How long a run may take to be gone after its last word.
+const LAST_WORD: Duration = Duration::from_secs(5);
+
 /// Sent first on every connection, so that `attach` knows a worker that will answer from one that is about to end.
 pub(super) const GREETING: u8 = b'+';
 
 /// What all threads of the worker share.
 pub(crate) struct Worker {
     pub(crate) machine: Arc<Machine>,
+    /// Only ever held for a moment: connections ask for it.
     active: Mutex<Option<Arc<Run>>>,
+    /// Held while a run is begun, which may take a look at whole trees.
+    beginning: Mutex<()>,
     connections: AtomicUsize,
     sessions: AtomicU64,
     /// Nobody new is served.
@@ -83,6 +89,7 @@ impl Worker {
         Self {
             machine,
             active: Mutex::default(),
+            beginning: Mutex::default(),
             connections: AtomicUsize::new(0),
             sessions: AtomicU64::new(0),
             closing: AtomicBool::default(),
@@ -187,10 +194,10 @@ impl Worker {
     pub(crate) fn submit(self: &Arc<Self>, plan: InstrumentPlan, secrets: Vec<(String, String)>, answer_yes: bool) -> Result<()> {
         self.machine.check_plan(&plan)?;
         let dir = self.machine.home.run(&plan.run)?;
-        let mut active = locked(&self.active);
-        if let Some(run) = &*active {
+        let _beginning = locked(&self.beginning);
+        if let Some(run) = self.occupant(&plan.run) {
             if *run.id() != plan.run {
-                return Err(self.occupied(run));
+                return Err(self.occupied(&run));
             }
             run.take_secrets(secrets);
             if answer_yes {
@@ -207,24 +214,20 @@ impl Worker {
         if answer_yes {
             run.answer_with_yes();
         }
-        *active = Some(Arc::clone(&run));
-        drop(active);
         self.start(run, Resume::default(), None)
     }
 
     fn accept(&self, dir: &Path, plan: InstrumentPlan) -> Result<Run> {
         std::fs::create_dir_all(dir).cannot(|| format!("make the folder {}", dir.display()))?;
-        write_json(&dir.join("plan.json"), &plan)?;
-        let (run, _) = Run::open(dir, plan)?;
-        Driver::accept(&run);
-        match run.journal_trouble() {
-            Some(error) => {
-                // Nothing was done yet, and a run without a journal is none.
-                let _ = std::fs::remove_dir_all(dir);
-                Err(error)
-            }
-            None => Ok(run),
+        let accepted = write_json(&dir.join("plan.json"), &plan).and_then(|()| Run::open(dir, plan)).and_then(|(run, _)| {
+            Driver::accept(&run);
+            run.journal_trouble().map_or(Ok(run), Err)
+        });
+        if accepted.is_err() {
+            // Nothing was done yet, and a run without a journal is none.
+            let _ = std::fs::remove_dir_all(dir);
         }
+        accepted
     }
 
     /// Begins the undoing of finished runs, which is a run of its own.
@@ -234,9 +237,9 @@ impl Worker {
     pub(crate) fn begin_rollback(self: &Arc<Self>, run: &str, options: &RollbackOptions) -> Result<()> {
         let as_run = RunId(options.as_run.clone());
         let dir = self.machine.home.run(&as_run)?;
-        let mut active = locked(&self.active);
-        if let Some(other) = &*active {
-            return if *other.id() == as_run { Ok(()) } else { Err(self.occupied(other)) };
+        let _beginning = locked(&self.beginning);
+        if let Some(other) = self.occupant(&as_run) {
+            return if *other.id() == as_run { Ok(()) } else { Err(self.occupied(&other)) };
         }
         if dir.join("journal.jsonl").exists() {
             return Ok(());
@@ -245,9 +248,20 @@ impl Worker {
         std::fs::create_dir_all(&dir).cannot(|| format!("make the folder {}", dir.display()))?;
         write_json(&dir.join("rollback.json"), &order)?;
         let run = Arc::new(self.accept(&dir, plan)?);
-        *active = Some(Arc::clone(&run));
-        drop(active);
         self.start(run, Resume::default(), Some(order))
+    }
+
+    /// The active run that stands in the way of `wanted`, or is it. One that has said its last word is as good as
+    /// gone, and is waited for: whoever heard that word may begin the next run at once.
+    fn occupant(&self, wanted: &RunId) -> Option<Arc<Run>> {
+        let end = Instant::now() + LAST_WORD;
+        loop {
+            let run = self.active()?;
+            if run.id() == wanted || !run.has_said_its_last_word() || Instant::now() > end {
+                return Some(run);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn occupied(&self, run: &Run) -> Error {
@@ -260,12 +274,17 @@ impl Worker {
             // The text only informs.
             tracing::warn!(%error, "the lock's text is not written");
         }
+        *locked(&self.active) = Some(Arc::clone(&run));
         let worker = Arc::clone(self);
-        std::thread::Builder::new()
+        let started = std::thread::Builder::new()
             .name("driver".to_owned())
             .spawn(move || worker.carry_out(&run, resume, order))
-            .cannot(|| "start the thread of the run")?;
-        Ok(())
+            .cannot(|| "start the thread of the run");
+        if started.is_err() {
+            // The next worker finds the run in its journal; this one would hold it for ever.
+            self.end();
+        }
+        started.map(|_| ())
     }
 
     fn carry_out(&self, run: &Arc<Run>, resume: Resume, order: Option<RollbackOrder>) {
@@ -328,7 +347,6 @@ impl Worker {
         let order = read_json(&dir.join("rollback.json"))?;
         let (run, loaded) = Run::open(dir, plan)?;
         let run = Arc::new(run);
-        *locked(&self.active) = Some(Arc::clone(&run));
         self.start(run, Resume::from_journal(&loaded), order)?;
         Ok(true)
     }
@@ -364,6 +382,6 @@ impl Worker {
 /// Who works on the instrument, by a run.
 pub(crate) fn info_of(run: &Run) -> LockInfo {
     let plan = &run.plan;
-    let since = run.events_after(0).first().map_or_else(Timestamp::now, |e| e.at);
+    let since = run.events_from(0).first().map_or_else(Timestamp::now, |e| e.at);
     LockInfo { owner: plan.operator.clone(), run: plan.run.clone(), playbook: plan.playbook.clone(), since }
 }

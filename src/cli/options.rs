@@ -1,6 +1,6 @@
 //! Options that every command knows, and those that choose instruments.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::events;
 use crate::inventory::Selection;
 use crate::report::{Form, Screen};
@@ -9,6 +9,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
@@ -42,7 +43,7 @@ pub struct GlobalOptions {
     #[arg(long, global = true, requires = "rehearse")]
     pub fresh: bool,
     /// Bytes per second over all links together, for the estimate after a rehearsal: for example `100MB`
-    #[arg(long, global = true, value_name = "SIZE", requires = "rehearse")]
+    #[arg(long, global = true, value_name = "SIZE", requires = "rehearse", value_parser = written::<Size>)]
     pub bandwidth: Option<Size>,
 }
 
@@ -74,6 +75,19 @@ impl GlobalOptions {
     pub fn wants_json(&self) -> bool {
         self.output == Some(OutputForm::Json)
     }
+}
+
+/// A number of instruments: none would do nothing.
+fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("it must be a whole number, 1 or more".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}
+
+/// A value with its unit, with what to write when it is not one.
+fn written<T: FromStr<Err = Error>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|e: Error| e.with_advice())
 }
 
 /// True when arguments that could not be understood ask for JSON.
@@ -138,22 +152,22 @@ impl Selection {
 #[command(next_help_heading = "How the run goes")]
 pub struct RunOptions {
     /// How many instruments work at once
-    #[arg(long, value_name = "N", env = "IBEXDEPLOY_JOBS", default_value_t = 30)]
+    #[arg(long, value_name = "N", env = "IBEXDEPLOY_JOBS", default_value_t = 30, value_parser = count)]
     pub jobs: usize,
     /// These instruments go first and alone; the rest follows when they are well
     #[arg(long, value_name = "PATTERN")]
     pub canary: Option<String>,
     /// After the canaries, this many instruments apply at a time [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub batch: Option<usize>,
     /// Start no more instruments once this many have failed [default: no limit]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub max_fail: Option<usize>,
     /// Nothing new is started after this time, for example `2h`
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = written::<Span>)]
     pub deadline: Option<Span>,
     /// Bytes per second over all links together, for example `20MB`
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = written::<Size>)]
     pub limit_rate: Option<Size>,
     /// Only steps with one of these tags
     #[arg(long, value_name = "TAG", value_delimiter = ',')]

@@ -16,7 +16,7 @@ pub use fold::{
 pub use kinds::{EventKind, LongStep, StepRef, Unit, VersionChange};
 pub use log::{Damage, EventLog, EventWriter};
 pub use outcome::Outcome;
-pub use run_folder::{RunFolder, state_folder};
+pub use run_folder::{RunFolder, check_state_folder, state_folder};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

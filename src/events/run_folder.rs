@@ -17,6 +17,22 @@ pub struct RunFolder {
     path: PathBuf,
 }
 
+/// Makes sure that this controller can keep what it does, before anything is done.
+///
+/// # Errors
+/// [`ErrorKind::BadInput`] when the state folder cannot be made or written.
+pub fn check_state_folder(state: &Path) -> Result<()> {
+    let runs = state.join("runs");
+    let tried = std::fs::create_dir_all(&runs).and_then(|()| tempfile::tempfile_in(&runs));
+    tried.map(drop).map_err(|e| unwritable(state, &e))
+}
+
+fn unwritable(state: &Path, error: &std::io::Error) -> Error {
+    Error::bad_input(format!("cannot write the state folder {}", state.display()))
+        .because(error)
+        .next("make it writable, or name another with --state DIR or IBEXDEPLOY_STATE; nothing was touched")
+}
+
 /// Where runs, logs and caches of this controller are kept: `option` when there is one, else the user's state folder.
 ///
 /// # Errors
@@ -51,16 +67,12 @@ impl RunFolder {
     /// When the state folder cannot be written, or the run is there already.
     pub fn create(state: &Path, run: &RunId) -> Result<Self> {
         let runs = state.join("runs");
-        let unwritable = |e: &std::io::Error| {
-            Error::io(format!("write the state folder {}", state.display()), e)
-                .next("make it writable, or name another with --state DIR or IBEXDEPLOY_STATE; nothing was touched")
-        };
-        std::fs::create_dir_all(&runs).map_err(|e| unwritable(&e))?;
+        std::fs::create_dir_all(&runs).map_err(|e| unwritable(state, &e))?;
         let path = runs.join(run.as_str());
         std::fs::create_dir(&path).map_err(|e| match e.kind() {
             std::io::ErrorKind::AlreadyExists => Error::new(ErrorKind::Refused, format!("the run {run} is there already"))
                 .next(format!("go on with it: ibexdeploy runs resume {run}")),
-            _ => unwritable(&e),
+            _ => unwritable(state, &e),
         })?;
         Ok(Self { id: run.clone(), path })
     }
@@ -169,7 +181,7 @@ impl RunFolder {
         serde_json::from_slice(&bytes).map_err(|e| {
             Error::new(ErrorKind::Integrity, format!("the plan in {} is damaged", path.display()))
                 .because(e)
-                .next("each instrument has its own part: `ibexdeploy runs resume` fetches it from there")
+                .next("each instrument has its own part: `ibexdeploy runs resume --of PATTERN` goes on from there")
         })
     }
 

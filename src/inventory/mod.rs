@@ -90,18 +90,33 @@ impl Inventory {
     /// As [`Inventory::load`].
     pub fn parse(path: &Path, text: &str) -> Result<Self> {
         let file_name = path.display().to_string();
-        let file: InventoryFile = yaml::parse(&file_name, text)?;
+        let file: InventoryFile = yaml::parse_all(&file_name, text).map_err(all)?;
         let tree = Tree::parse(&file_name, text)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         review::names(&file, &tree)?;
+        let mut errors: Vec<Error> = Vec::new();
+        // A mistake in the defaults is one mistake, although every instrument meets it.
+        let mut note = |error: Error| {
+            let same =
+                |e: &Error| e.details().position == error.details().position && e.details().message == error.details().message;
+            if !errors.iter().any(same) {
+                errors.push(error);
+            }
+        };
         // Groups that no instrument lists are checked as well.
         for (name, group) in &file.groups {
-            merge::check_groups(&file, &tree, name, group)?;
+            merge::check_groups(&file, &tree, name, group).unwrap_or_else(&mut note);
         }
         let mut instruments = Vec::new();
         for (name, own) in &file.instruments {
-            let merged = merge::merge(&file, &tree, name, own)?;
-            instruments.push(resolve::resolve(name, merged, &tree, folder)?);
+            let resolved = merge::merge(&file, &tree, name, own).and_then(|merged| resolve::resolve(name, merged, &tree, folder));
+            match resolved {
+                Ok(instrument) => instruments.push(instrument),
+                Err(error) => note(error),
+            }
+        }
+        if let Some(error) = Error::of_all(errors) {
+            return Err(error);
         }
         instruments.sort_by_key(|i| (i.position.line, i.position.column));
         let inventory = Self {
@@ -160,6 +175,11 @@ impl Instrument {
 /// The JSON Schema of an inventory's file.
 pub fn schema() -> schemars::Schema {
     schemars::schema_for!(InventoryFile)
+}
+
+/// Several mistakes as one error.
+fn all(mistakes: Vec<Error>) -> Error {
+    Error::of_all(mistakes).unwrap_or_else(|| Error::internal("an inventory cannot be read, and why is not known"))
 }
 
 /// The error at a place, where one is known.

@@ -46,11 +46,22 @@ pub(super) fn plan_instrument<'a>(
     };
     let mut steps: Vec<PlanStep> = Vec::with_capacity(request.playbook.steps.len());
     let mut numbers = BTreeMap::new();
+    let mut errors = Vec::new();
     for loaded in &request.playbook.steps {
         let number = numbers.entry(loaded.phase).or_insert(0_u32);
         *number += 1;
         let id = format!("{}.{number:02}.{}", loaded.phase, loaded.action.name());
-        steps.push(plan_step(&mut planner, loaded, id)?);
+        match plan_step(&mut planner, loaded, id) {
+            Ok(step) => steps.push(step),
+            Err(error) => {
+                // Steps that use its result are not wrong as well.
+                planner.late.extend(loaded.step.register.clone());
+                errors.push(error.on_host(&instrument.name));
+            }
+        }
+    }
+    if let Some(error) = Error::of_all(errors) {
+        return Err(error);
     }
     Ok(InstrumentPlan {
         format: PLAN_FORMAT,
@@ -217,6 +228,23 @@ pub(super) fn check_set(request: &PlanRequest<'_>) -> Result<()> {
             Err(Error::usage(format!("`--set {name}=...`: nothing uses a variable `{name}`")).next(next))
         }
     }
+}
+
+/// Tags that no step has: with a mistyped one all would be left out, or nothing.
+///
+/// # Errors
+/// The first of them, with the nearest that there is.
+pub(super) fn check_tags(request: &PlanRequest<'_>) -> Result<()> {
+    let known: BTreeSet<&str> = request.playbook.steps.iter().flat_map(|s| &s.step.tags).map(String::as_str).collect();
+    let Some(tag) = request.tags.iter().chain(&request.skip_tags).find(|tag| !known.contains(tag.as_str())) else {
+        return Ok(());
+    };
+    let next = match nearest(tag, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if known.is_empty() => "the playbook has no tags".to_owned(),
+        None => format!("the tags are: {}", known.into_iter().collect::<Vec<_>>().join(", ")),
+    };
+    Err(Error::usage(format!("no step of the playbook `{}` has the tag `{tag}`", request.playbook.name)).next(next))
 }
 
 /// The value of a variable, as `--set` gives it: JSON when it is JSON, text otherwise.

@@ -1,6 +1,6 @@
 //! A playbook and instruments to a plan.
 
-use super::instrument::{check_set, plan_instrument};
+use super::instrument::{check_set, check_tags, plan_instrument};
 use super::model::{Hold, KitSummary, PLAN_FORMAT, Plan, Target};
 use super::saved::sources;
 use crate::content::ContentHash;
@@ -43,6 +43,7 @@ pub struct PlanRequest<'a> {
 /// component or secret, targets that lie inside each other; with its place and the instrument's name.
 pub fn make(request: &PlanRequest<'_>) -> Result<Plan> {
     check_set(request)?;
+    check_tags(request)?;
     let mut read = BTreeMap::new();
     let mut targets = Vec::with_capacity(request.instruments.len());
     for instrument in &request.instruments {

@@ -72,33 +72,33 @@ pub(super) struct RawStep {
 /// Reads the playbook `name` of a folder, with its includes, and checks it. A path to a `.yaml` file will do as well.
 ///
 /// # Errors
-/// The first of its mistakes, with its place; further ones are counted in the causes.
+/// The first of its mistakes, with its place; the further ones are with it.
 pub fn load(folder: &Path, name: &str) -> Result<LoadedPlaybook> {
-    let (playbook, mut errors) = read(folder, name)?;
-    if errors.is_empty() {
-        return Ok(playbook);
+    let (playbook, errors) = match read(folder, name) {
+        Ok((playbook, errors)) => (Some(playbook), errors),
+        Err(errors) => (None, errors),
+    };
+    match (Error::of_all(errors), playbook) {
+        (Some(error), _) => Err(error),
+        (None, Some(playbook)) => Ok(playbook),
+        (None, None) => Err(Error::internal("a playbook cannot be read, and why is not known")),
     }
-    let more = errors.len() - 1;
-    let first = errors.swap_remove(0);
-    Err(match more {
-        0 => first,
-        _ => first.because(format!("and {more} more: `ibexdeploy playbook check {name}` shows all")),
-    })
 }
 
 /// All mistakes of a playbook, in the order of its steps; empty when it is well.
 pub fn problems(folder: &Path, name: &str) -> Vec<Error> {
     match read(folder, name) {
         Ok((_, errors)) => errors,
-        Err(error) => vec![error],
+        Err(errors) => errors,
     }
 }
 
-fn read(folder: &Path, name: &str) -> Result<(LoadedPlaybook, Vec<Error>)> {
-    let path = find(folder, name)?;
+/// The playbook with the mistakes of its steps, or why it has none at all.
+fn read(folder: &Path, name: &str) -> Result<(LoadedPlaybook, Vec<Error>), Vec<Error>> {
+    let path = find(folder, name).map_err(|e| vec![e])?;
     let mut reader = Reader { files: Vec::new(), steps: Vec::new(), errors: Vec::new() };
-    let file = SourceFile::read(&path)?;
-    let head: Playbook = yaml::parse(&file.shown(), file.text())?;
+    let file = SourceFile::read(&path).map_err(|e| vec![e])?;
+    let head: Playbook = yaml::parse_all(&file.shown(), file.text())?;
     reader.files.push(file);
     reader.expect_name(&head, &path);
     let mut open = vec![(path.clone(), identity(&path))];
@@ -168,8 +168,8 @@ impl Reader {
             let pointer = format!("{pointer}/{n}");
             match &step.include {
                 Some(include) => {
-                    if let Err(error) = self.include(phase, step, include, file, &pointer, open) {
-                        self.errors.push(error);
+                    if let Err(errors) = self.include(phase, step, include, file, &pointer, open) {
+                        self.errors.extend(errors);
                     }
                 }
                 None => self.steps.push(RawStep { phase, step: step.clone(), file, pointer }),
@@ -185,29 +185,35 @@ impl Reader {
         file: usize,
         pointer: &str,
         open: &mut OpenFiles,
-    ) -> Result<()> {
+    ) -> Result<(), Vec<Error>> {
         let at = self.files[file].position(&format!("{pointer}/include"));
         let alone = Step { include: step.include.clone(), ..Step::default() };
         if *step != alone {
-            return Err(Error::bad_input("`include` stands together with other keys in one step")
-                .at(at)
-                .next("leave the other keys out, or write them at the steps of the included file"));
+            return Err(vec![
+                Error::bad_input("`include` stands together with other keys in one step")
+                    .at(at)
+                    .next("leave the other keys out, or write them at the steps of the included file"),
+            ]);
         }
         let from = self.files[file].path.parent().unwrap_or(Path::new("")).join(include);
         let itself = identity(&from);
         if let Some(first) = open.iter().position(|(_, known)| *known == itself) {
             let chain: Vec<String> = open[first..].iter().map(|(shown, _)| shown.display().to_string()).collect();
-            return Err(Error::bad_input(format!("`{include}` includes itself"))
-                .because(format!("{} -> {}", chain.join(" -> "), from.display()))
-                .at(at)
-                .next("take one of the includes of this circle out"));
+            return Err(vec![
+                Error::bad_input(format!("`{include}` includes itself"))
+                    .because(format!("{} -> {}", chain.join(" -> "), from.display()))
+                    .at(at)
+                    .next("take one of the includes of this circle out"),
+            ]);
         }
         let source = SourceFile::read(&from).map_err(|e| match e.details().position {
-            Some(_) => e,
-            None => missing_include(e, &from, include).at(at),
+            Some(_) => vec![e],
+            None => vec![missing_include(e, &from, include).at(at)],
         })?;
-        let steps: Vec<Step> = yaml::parse(&source.shown(), source.text())
-            .map_err(|e| e.because(format!("`{include}` is included by {}", self.files[file].shown())))?;
+        let includer = self.files[file].shown();
+        let with_includer = |e: Error| e.because(format!("`{include}` is included by {includer}"));
+        let steps: Vec<Step> = yaml::parse_all(&source.shown(), source.text())
+            .map_err(|errors| errors.into_iter().map(with_includer).collect::<Vec<_>>())?;
         let index = self.files.iter().position(|f| identity(&f.path) == itself).unwrap_or_else(|| {
             self.files.push(source);
             self.files.len() - 1

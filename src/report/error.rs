@@ -5,6 +5,9 @@ use super::text::{clean, wrap};
 use crate::error::Error;
 use std::fmt::Write;
 
+/// How many mistakes that were found together with the first are shown.
+const OTHERS: usize = 20;
+
 /// The full form of an error that ends a command, over several lines, each ended.
 pub fn error(error: &Error, screen: Screen) -> String {
     let d = error.details();
@@ -17,6 +20,12 @@ pub fn error(error: &Error, screen: Screen) -> String {
         }
     }
     text.push_str(&indented(error, "  ", true, screen));
+    for other in d.others.iter().take(OTHERS) {
+        text.push_str(&self::error(other, screen));
+    }
+    if d.others.len() > OTHERS {
+        let _ = writeln!(text, "and {} more", d.others.len() - OTHERS);
+    }
     text
 }
 

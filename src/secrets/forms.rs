@@ -5,12 +5,13 @@ const SHORTEST: usize = 4;
 /// Pieces of a secret (a line of a key, base64 without its ends) are looked for from this length on.
 const SHORTEST_PIECE: usize = 8;
 
-/// The secret itself, its lines, and how JSON, addresses and base64 write it; the longest first.
+/// The secret itself, its lines, and how JSON, addresses, base64 and UTF-16 write it; the longest first.
 pub(super) fn of(secret: &str) -> Vec<String> {
     let mut forms = vec![secret.to_owned(), secret.trim_end_matches(['\r', '\n']).to_owned(), in_json(secret)];
     forms.push(percent(secret, |b| format!("%{b:02X}")));
     forms.push(percent(secret, |b| format!("%{b:02x}")));
     forms.push(percent(secret, |b| if b == b' ' { "+".to_owned() } else { format!("%{b:02X}") }));
+    forms.push(wide(secret));
     forms.push(base64(secret.as_bytes(), STANDARD));
     forms.push(base64(secret.as_bytes(), FOR_ADDRESSES));
     forms.retain(|form| form.len() >= SHORTEST);
@@ -28,6 +29,14 @@ pub(super) fn of(secret: &str) -> Vec<String> {
 fn in_json(secret: &str) -> String {
     let quoted = serde_json::Value::from(secret).to_string();
     quoted.get(1..quoted.len() - 1).unwrap_or_default().to_owned()
+}
+
+/// As Windows programs write to a file: UTF-16, each of whose zero bytes is read as a character.
+fn wide(secret: &str) -> String {
+    if !secret.is_ascii() {
+        return String::new();
+    }
+    secret.chars().map(String::from).collect::<Vec<_>>().join("\0")
 }
 
 /// As in addresses: all but letters, digits and `-._~` written by `escape`.

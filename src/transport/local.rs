@@ -26,6 +26,8 @@ const ENDS_WITHIN: Duration = Duration::from_secs(5);
 pub struct Local {
     /// Another executable than this one, for tests.
     pub program: Option<PathBuf>,
+    /// Environment variables of this process that are not for the agent: they hold secrets.
+    pub hidden: Vec<String>,
 }
 
 impl Local {
@@ -35,6 +37,9 @@ impl Local {
             None => std::env::current_exe().cannot(|| "find this executable")?,
         };
         let mut command = Command::new(&program);
+        for variable in &self.hidden {
+            command.env_remove(variable);
+        }
         command.args(["agent", "attach", "--root"]).arg(root).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         apart(&mut command);
@@ -178,7 +183,7 @@ mod tests {
         let path = folder.join("agent");
         std::fs::write(&path, format!("#!/bin/sh\n{text}\n"))?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
-        Ok(Local { program: Some(path) })
+        Ok(Local { program: Some(path), hidden: Vec::new() })
     }
 
     #[tokio::test]
@@ -215,7 +220,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_that_is_not_there_is_named() {
-        let local = Local { program: Some("/nowhere/ibexdeploy".into()) };
+        let local = Local { program: Some("/nowhere/ibexdeploy".into()), hidden: Vec::new() };
         let error = local.start(Path::new("/r")).err().unwrap().to_string();
         assert!(error.contains("/nowhere/ibexdeploy"), "{error}");
     }

@@ -53,6 +53,10 @@ pub(super) fn broken(tree: &Tree, error: &ScanError) -> Error {
         ErrorKind::UnclosedQuotedScalar => {
             ("a quote that is not closed".to_owned(), "close it, or double it inside single quotes: 'it''s'")
         }
+        ErrorKind::InvalidTrailingSingleQuotedScalar | ErrorKind::InvalidTrailingDoubleQuotedScalar => (
+            "text behind the closing quote".to_owned(),
+            "quote the whole value; inside single quotes a quote is doubled: 'it''s'",
+        ),
         ErrorKind::MappingValueNotAllowed => {
             ("a `:` where no value can begin".to_owned(), "check the indentation; quote text that holds `: `")
         }
@@ -61,7 +65,7 @@ pub(super) fn broken(tree: &Tree, error: &ScanError) -> Error {
             "check that the line stands exactly below its neighbours, and quote values with special characters",
         ),
         ErrorKind::UnexpectedCharacter { character } => {
-            (format!("a value cannot begin with `{character}`"), "put it into single quotes")
+            (format!("a value cannot begin with `{}`", character.escape_debug()), "put it into single quotes")
         }
         ErrorKind::UnknownAnchor => (
             "an alias that names no anchor".to_owned(),

@@ -3,15 +3,22 @@
 mod excerpt;
 mod explain;
 mod lint;
+mod mistakes;
 mod tree;
 
 pub(crate) use excerpt::excerpt;
+pub use mistakes::parse_all;
 pub use tree::{Tree, pointer_part};
 
 use crate::error::{Error, Result};
+use crate::units::Size;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::io::Read;
 use std::path::Path;
+
+/// No file that a person wrote is longer, in bytes.
+const LONGEST: u64 = 4 << 20;
 
 /// Reads a value out of YAML text; `file_name` is what errors call it.
 ///
@@ -40,9 +47,20 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<(T, String)> {
 /// When the file cannot be read or is not UTF-8.
 pub fn read(path: &Path) -> Result<String> {
     // A file that cannot be read is the operator's to mend, as one that is not right: nothing was touched.
-    let bytes = std::fs::read(path).map_err(|e| {
+    let refused = |e: std::io::Error| {
         Error::bad_input(format!("cannot read {}", path.display())).because(e).next("check its name, and that you may read it")
-    })?;
+    };
+    // Looked at before it is opened: a pipe would wait for a writer, and a device may have no end.
+    let data = std::fs::metadata(path).map_err(refused)?;
+    if !data.is_file() {
+        return Err(Error::bad_input(format!("{} is not a file", path.display())).next("name a file of text"));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes)).map_err(refused)?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(Error::bad_input(format!("{} is longer than {}", path.display(), Size(LONGEST)))
+            .next("name a file that a person wrote: this one cannot be it"));
+    }
     String::from_utf8(bytes).map_err(|e| not_utf8(path, e.as_bytes(), e.utf8_error().valid_up_to()))
 }
 

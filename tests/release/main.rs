@@ -8,6 +8,7 @@ mod support;
 mod disk;
 mod faults;
 mod hand;
+mod kill;
 mod refused;
 mod rollback;
 mod twice;

@@ -89,6 +89,11 @@ impl Fleet {
 
     /// The binary with the options that keep it inside this fleet.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        self.command_of(arguments, "state")
+    }
+
+    /// The same for an operator with a state folder of their own, named inside the fleet.
+    fn command_of(&self, arguments: &[&str], state: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ibexdeploy"));
         // The shipped inventory and playbooks, as a user of a fresh clone has them.
         command
@@ -98,7 +103,7 @@ impl Fleet {
             .arg("--kits")
             .arg(self.kits())
             .arg("--state")
-            .arg(self.dir().join("state"))
+            .arg(self.dir().join(state))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -107,7 +112,12 @@ impl Fleet {
 
     /// Runs the binary to its end with JSON output.
     pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
-        let output = self.command(arguments).args(["--output", "json"]).output().expect("the binary starts");
+        self.run_with_state(arguments, "state")
+    }
+
+    /// Runs the binary as another operator would, with a state folder of their own inside the fleet.
+    pub(crate) fn run_with_state(&self, arguments: &[&str], state: &str) -> Ended {
+        let output = self.command_of(arguments, state).args(["--output", "json"]).output().expect("the binary starts");
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         Ended {
             code: output.status.code().unwrap_or(-1),

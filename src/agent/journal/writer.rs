@@ -1,6 +1,7 @@
 //! Writing a journal: whole lines, on disk when that is asked for.
 
 use super::{Body, Entry, reader};
+use crate::actions::moves::sync_folder;
 use crate::error::{Error, IoContext, Result};
 use jiff::Timestamp;
 use std::fs::{File, OpenOptions};
@@ -38,6 +39,11 @@ impl Writer {
         let loaded = reader::read(&path)?;
         file.set_len(loaded.whole).cannot(|| format!("cut a torn line off {}", path.display()))?;
         file.seek(SeekFrom::End(0)).cannot(|| format!("go to the end of {}", path.display()))?;
+        if loaded.whole == 0 {
+            // A new journal must still be found after a power cut: its name, and the one of the run's folder.
+            sync_folder(folder)?;
+            folder.parent().map_or(Ok(()), sync_folder)?;
+        }
         let reserve = folder.join("reserve");
         if !reserve.exists() {
             // Without it a full disk costs the last words of the run, and nothing else.
@@ -80,6 +86,13 @@ impl Writer {
             self.file.seek(SeekFrom::Start(self.length))?;
         }
         tried
+    }
+
+    /// Makes every further entry fail, as a disk does that is full to the last byte.
+    #[cfg(test)]
+    pub(crate) fn break_it(&mut self) -> std::io::Result<()> {
+        self.file = File::open(&self.path)?;
+        Ok(())
     }
 
     /// Gives the space kept for the end back.

@@ -7,13 +7,13 @@ use crate::content::ContentHash;
 use crate::engine::{Conversation, ask_all};
 use crate::error::{Error, IoContext, Result};
 use crate::events::RunId;
-use crate::inventory::{Instrument, Inventory, Selection};
+use crate::inventory::{Instrument, Inventory, SecretSource, Selection};
 use crate::link::{Access, ContentSource, NoContent, Patience, RateLimit};
 use crate::plan::{Hold, InstrumentPlan, PLAN_FORMAT, Target, TransportSpec};
 use crate::protocol::{ControllerHello, PROTOCOL_VERSION};
 use crate::transport::Local;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -56,7 +56,12 @@ impl Fleet {
     fn read(global: &GlobalOptions, selection: &Selection) -> Result<Self> {
         let mut inventory = Inventory::load(&global.inventory)?;
         let state = global.state_folder()?;
-        let names: Vec<String> = inventory.select(selection)?.into_iter().map(|i| i.name.clone()).collect();
+        let names: Vec<String> = inventory
+            .select(selection)
+            .map_err(|e| meant_folder(global, selection, e))?
+            .into_iter()
+            .map(|i| i.name.clone())
+            .collect();
         let mut kits = global.kits.clone();
         if let Some(folder) = &global.rehearse {
             let folder = folder.clone().unwrap_or_else(|| state.join("rehearsal"));
@@ -111,7 +116,7 @@ impl Fleet {
             patience.reconnect = deadline.0;
         }
         Ok(Access {
-            transport: Arc::new(Local::default()),
+            transport: Arc::new(Local { program: None, hidden: self.secret_variables() }),
             hello: ControllerHello {
                 protocol: PROTOCOL_VERSION,
                 build: ContentHash::of_file(&program)?.to_string(),
@@ -121,6 +126,18 @@ impl Fleet {
             rate: options.and_then(|o| o.limit_rate).map(|size| Arc::new(RateLimit::new(size.0))),
             patience,
         })
+    }
+
+    /// The environment variables that secrets come from. No agent inherits them: it gets the secrets that its plan names.
+    fn secret_variables(&self) -> Vec<String> {
+        let sources = self.inventory.instruments.iter().flat_map(|i| i.secrets.values());
+        let variables: BTreeSet<&String> = sources
+            .filter_map(|source| match source {
+                SecretSource::Env(variable) => Some(variable),
+                _ => None,
+            })
+            .collect();
+        variables.into_iter().cloned().collect()
     }
 
     /// Targets without steps, for what needs no playbook.
@@ -162,6 +179,17 @@ fn reachable(instrument: &Instrument) -> Result<()> {
                 .at(instrument.position.clone())
                 .next("rehearse on sandboxes with `--rehearse`, or give the instrument a transport `local`"))
         }
+    }
+}
+
+/// `--rehearse DIR` is easily written for `--rehearse=DIR`, and DIR is then taken for an instrument.
+fn meant_folder(global: &GlobalOptions, selection: &Selection, error: Error) -> Error {
+    let folder = selection.patterns.iter().find(|p| p.contains(['/', '\\']) || p.starts_with('.'));
+    match folder {
+        Some(folder) if global.rehearse == Some(None) => {
+            error.next(format!("to rehearse in that folder, write --rehearse={folder}"))
+        }
+        _ => error,
     }
 }
 

@@ -9,6 +9,7 @@ use crate::content::ContentHash;
 use crate::content::pack::Chunk;
 use crate::engine::{Job, Limits};
 use crate::error::{Error, Result};
+use crate::events::check_state_folder;
 use crate::kit::{ContentStore, Kit, KitStore, Release};
 use crate::link::{ContentSource, ReadyPack, Start, Submission};
 use crate::plan::{self, Hold, InstrumentPlan, Plan, PlanRequest, PlanStep, set_value};
@@ -59,6 +60,7 @@ pub(in crate::cli) fn prepare(
     wanted: &Wanted<'_>,
 ) -> Result<Prepared> {
     let playbook = playbook::load(&global.playbooks, wanted.playbook)?;
+    check_state_folder(&fleet.state)?;
     let cache = fleet.state.join("cache");
     let content = ContentStore::new(&cache)?;
     let kit = load_kit(&fleet, &playbook, wanted.kit, &cache)?;

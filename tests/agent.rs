@@ -1,4 +1,5 @@
 //! The agent through its binary: a controller's end talks to `agent attach` as transports do.
+#![cfg(test)]
 
 use ibexdeploy::actions::Action;
 use ibexdeploy::content::{ContentHash, Manifest, ManifestEntry};

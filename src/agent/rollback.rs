@@ -5,7 +5,6 @@ use super::machine::Machine;
 use super::resume::{Intent, Resume};
 use super::worker::Worker;
 use super::{journal, queries};
-use crate::actions::volumes;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::events::{EventKind, Outcome, RunId};
 use crate::paths::WinPath;
@@ -188,7 +187,7 @@ fn undo_run(driver: &Driver, run: &RunId) -> Result<Vec<String>> {
             writer.append(jiff::Timestamp::now(), journal::Body::UndoneBy { run: driver.run.id().clone() }, true)?;
         }
         writer.close();
-        volumes::remove_areas(&finished.dir, true)?;
+        driver.clear_undone(&finished.dir);
     }
     Ok(report.left)
 }

@@ -4,6 +4,9 @@
 
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(target_os = "linux")]
+#[path = "../support/terminal.rs"]
+mod terminal;
 
 mod disk;
 mod faults;
@@ -11,5 +14,7 @@ mod hand;
 mod kill;
 mod refused;
 mod rollback;
+#[cfg(target_os = "linux")]
+mod secrets;
 mod twice;
 mod whole;

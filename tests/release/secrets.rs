@@ -1,17 +1,11 @@
 //! Secrets reach the program that a step gives them to, and no other place.
-#![cfg(test)]
-#![cfg(target_os = "linux")]
 
-#[path = "../support/mod.rs"]
-mod support;
-#[path = "../support/terminal.rs"]
-mod terminal;
-
+use crate::support::Fleet;
+use crate::terminal::Terminal;
 use ibexdeploy::rehearsal::KitShape;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use support::Fleet;
-use terminal::Terminal;
+
 
 /// A value that occurs nowhere else, by where it comes from.
 const BY_ENV: &str = "Xq7env-f3a91c7e5b2d";
@@ -49,6 +43,7 @@ stage:
 const INVENTORY: &str = "defaults:
   host: '{{ name }}.isis.cclrc.ac.uk'
   transport: {local: {root: 'FOLDER/{{ name }}'}}
+  accounts: {instrument: {user: spudulike, session: logged_on}}
   places: {server: C:\\Instrument\\Apps\\EPICS}
   secrets:
     by_env: {env: SECRET_OF_THE_TEST}
@@ -140,7 +135,7 @@ fn a_secret_is_found_with_its_program_and_nowhere_else() {
     let mut stdout = String::new();
     while !stdout.contains("\"line\":\"waiting\"") {
         let read = std::io::BufRead::read_line(&mut lines, &mut stdout).unwrap();
-        let said = || std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
+        let mut said = || std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
         assert!(read > 0, "the run ended early:\n{stdout}\n{}", said());
     }
 
@@ -214,6 +209,10 @@ fn without_a_terminal_a_prompt_says_what_to_do() {
     let before = Fleet::tree(&fleet.root("NDXLARMOR"));
     let output = command(&fleet, &["run", "prompted", "NDXLARMOR"]).output().unwrap();
     assert_eq!(output.status.code(), Some(4));
-    insta::assert_snapshot!(String::from_utf8_lossy(&output.stderr), @"");
+    insta::assert_snapshot!(String::from_utf8_lossy(&output.stderr), @r"
+    error: `Password of the site` cannot be asked without a terminal
+      on NDXLARMOR
+      next: let the secret come from `env`, `file` or `command` in the inventory
+    ");
     assert_eq!(Fleet::tree(&fleet.root("NDXLARMOR")), before);
 }

@@ -6,7 +6,6 @@ use ibexdeploy::rehearsal::KitShape;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-
 /// A value that occurs nowhere else, by where it comes from.
 const BY_ENV: &str = "Xq7env-f3a91c7e5b2d";
 const BY_FILE: &str = "Xq7file-08d4e6a1c9b7";

@@ -8,8 +8,11 @@ mod support;
 #[path = "../support/terminal.rs"]
 mod terminal;
 
+mod disk;
 mod faults;
+mod hand;
 mod kill;
+mod refused;
 mod rollback;
 #[cfg(target_os = "linux")]
 mod secrets;

@@ -227,3 +227,40 @@ impl Watched {
         }
     }
 }
+
+/// A small disk in the place of a sandbox's drive c.
+pub(crate) struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// Moves the drive to a disk with about `room` bytes left; nothing, and a line that says so, where mounting is not
+    /// permitted.
+    pub(crate) fn under(fleet: &Fleet, name: &str, room: u64) -> Option<Self> {
+        let drive = fleet.root(name).join("c");
+        let aside = fleet.dir().join("drive-before");
+        std::fs::rename(&drive, &aside).expect("the drive can be moved");
+        std::fs::create_dir(&drive).expect("a folder to mount on");
+        if !mount(&["-t", "tmpfs", "-o", "size=64m", "tmpfs"], &drive) {
+            eprintln!("skipped: a disk cannot be mounted here");
+            return None;
+        }
+        let disk = Self(drive.clone());
+        let copied = Command::new("cp").arg("-a").arg(aside.join(".")).arg(&drive).status().expect("cp");
+        assert!(copied.success());
+        let df = Command::new("df").args(["--output=used", "-B1"]).arg(&drive).output().expect("df");
+        let used = String::from_utf8_lossy(&df.stdout).lines().nth(1).and_then(|l| l.trim().parse::<u64>().ok());
+        let size = format!("remount,size={}", used.expect("a number of bytes") + room);
+        assert!(mount(&["-o", &size], &drive));
+        Some(disk)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: the sandbox's server may stand in it until it notices.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+fn mount(arguments: &[&str], at: &Path) -> bool {
+    Command::new("mount").args(arguments).arg(at).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+}

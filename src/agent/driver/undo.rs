@@ -2,7 +2,7 @@
 
 use super::guard::compare;
 use super::{Bench, Driver, Source, millis};
-use crate::actions::{Deadline, Undone, volumes};
+use crate::actions::{Deadline, UndoRecord, Undone, volumes};
 use crate::agent::journal::Body;
 use crate::agent::resume::Intent;
 use crate::error::{Error, Result};
@@ -105,6 +105,7 @@ impl Driver {
             if !compared && quiet_at.is_some_and(|q| undoing.position(&intent.step) < q) {
                 compared = true;
                 self.compare_guarded(undoing, &mut report);
+                self.make_room(undoing, &report);
             }
             match undoing.undone.get(&intent.n) {
                 Some(left) => report.left.extend(left.iter().cloned()),
@@ -152,6 +153,23 @@ impl Driver {
         };
         let bench = Bench::new(self, undoing.source, step, scope, deadline);
         intent.record.undo(&bench.context())
+    }
+
+    /// Once all files are as before, what the run kept for its undo goes: on a disk that it filled, IBEX could not start
+    /// again. Judged by the journal on disk, so that a worker that comes back never looks for files that went here.
+    fn make_room(&self, undoing: &Undoing<'_>, report: &UndoReport) {
+        // A finished run that is undone may have to be undone again, and keeps its data until all of it is well.
+        if undoing.of_run.is_some() || !report.left.is_empty() {
+            return;
+        }
+        let Ok((intents, undone)) = self.own_intents() else { return };
+        let keeps_files = |i: &Intent| !matches!(i.record, UndoRecord::Command(_) | UndoRecord::Service(_));
+        if intents.iter().any(|i| keeps_files(i) && !undone.contains_key(&i.n)) {
+            return;
+        }
+        if let Err(error) = volumes::remove_areas(undoing.source.dir, true) {
+            tracing::warn!(%error, "what the run kept is not removed yet");
+        }
     }
 
     /// Names every guarded file that is not as it was before the first change.

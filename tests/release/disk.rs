@@ -1,0 +1,61 @@
+//! Disks that are too small, or fill up while IBEX is stopped.
+
+use crate::support::{Fleet, SmallDisk};
+use std::io::Write;
+
+const NAME: &str = "NDXLARMOR";
+
+#[test]
+fn too_little_room_is_found_out_before_anything_is_stopped() {
+    let fleet = Fleet::new(&ibexdeploy::rehearsal::KitShape::small().without_git());
+    fleet.make(&[NAME]);
+    let Some(_disk) = SmallDisk::under(&fleet, NAME, 16_384) else { return };
+    fleet.start_ibex(NAME);
+    let (before, server) = (fleet.apps(NAME), fleet.ibex(NAME).expect("IBEX runs"));
+    // Without a backup, which is a step of its own and needs room as well.
+    let ended = fleet.run(&["release", NAME, "--yes", "--skip-tags", "backup"]);
+    assert_eq!((ended.code, ended.outcome(NAME).as_str()), (1, "failed"), "{}", ended.story());
+    let error = ended.last(NAME, "instrument_finished").expect("it finished")["error"].clone();
+    assert_eq!(error["kind"], "out_of_space", "{error}");
+    assert!(ended.last(NAME, "outage_started").is_none(), "{}", ended.story());
+    assert_eq!(fleet.ibex(NAME), Some(server), "the same server still runs");
+    assert_eq!(fleet.apps(NAME), before);
+}
+
+#[test]
+fn a_program_that_fills_the_disk_is_taken_back() {
+    let fleet = Fleet::new(&ibexdeploy::rehearsal::KitShape::small().without_git());
+    fleet.add_to_script(
+        "26.9.0",
+        "create_icp_binaries.bat",
+        "dd if=/dev/zero of=\"$here/ICP_Binaries/filler\" bs=4096 || exit 1",
+    );
+    fleet.make(&[NAME]);
+    let Some(_disk) = SmallDisk::under(&fleet, NAME, 8_000_000) else { return };
+    fleet.start_ibex(NAME);
+    let before = fleet.apps(NAME);
+    let ended = fleet.run(&["release", NAME, "--yes"]);
+    assert_eq!((ended.code, ended.outcome(NAME).as_str()), (1, "rolled_back"), "{}", ended.story());
+    assert!(ended.stdout.contains("No space left"), "{}", ended.story());
+    assert_eq!(fleet.apps(NAME), before);
+    assert!(fleet.ibex(NAME).is_some(), "IBEX runs again");
+}
+
+#[test]
+fn a_disk_that_fills_up_during_the_outage_ends_in_the_old_release() {
+    let fleet = Fleet::new(&ibexdeploy::rehearsal::KitShape::small().without_git());
+    fleet.make(&[NAME]);
+    let Some(_disk) = SmallDisk::under(&fleet, NAME, 8_000_000) else { return };
+    // Once IBEX is stopped something fills the disk for good, so that the new release cannot start.
+    let stop = fleet.server(NAME).join("stop_ibex_server.bat");
+    let mut script = std::fs::OpenOptions::new().append(true).open(stop).expect("the script");
+    writeln!(script, "dd if=/dev/zero of=\"$var/filler\" bs=4096 2>/dev/null\nexit 0").expect("a longer script");
+    // A file that is open for writing cannot be run.
+    drop(script);
+    fleet.start_ibex(NAME);
+    let before = fleet.apps(NAME);
+    let ended = fleet.run(&["release", NAME, "--yes"]);
+    assert_eq!((ended.code, ended.outcome(NAME).as_str()), (1, "rolled_back"), "{}", ended.story());
+    assert_eq!(fleet.apps(NAME), before);
+    assert!(fleet.ibex(NAME).is_some(), "what the run had kept made the room to start IBEX again");
+}

@@ -90,7 +90,8 @@ impl Place {
             ("staged", _) | ("phase_finished", "stage") => Self::Held,
             ("phase_started", "apply") => Self::BeforeSync,
             ("step_started", _) if step.starts_with("apply") && step.ends_with("sync") => Self::InSync,
-            ("step_finished", _) if step.starts_with("apply") && step.ends_with("sync") => Self::AfterSync,
+            // The last of the three; between two of them the next one begins at once.
+            ("step_finished", _) if step.ends_with("sync") && event["step"]["name"] == "genie_python" => Self::AfterSync,
             ("step_started", _) if event["step"]["name"] == "start IBEX" => Self::Start,
             ("phase_started", "prove") => Self::Prove,
             ("phase_finished", "prove") => Self::Close,

@@ -1,4 +1,5 @@
 //! The agent through its binary: a controller's end talks to `agent attach` as transports do.
+#![cfg(test)]
 
 use ibexdeploy::actions::Action;
 use ibexdeploy::content::{ContentHash, Manifest, ManifestEntry};
@@ -247,7 +248,7 @@ impl Controller {
     }
 
     /// All journalled events to the end, and the outcome.
-    async fn to_end(&mut self) -> (Vec<Event>, Outcome) {
+    async fn until_end(&mut self) -> (Vec<Event>, Outcome) {
         let mut events = Vec::new();
         while let Some(event) = self.event().await {
             if event.n > 0 {
@@ -309,7 +310,7 @@ async fn a_plan_goes_through_its_phases() {
         ],
     );
     controller.submit(&plan).await.unwrap();
-    let (events, outcome) = controller.to_end().await;
+    let (events, outcome) = controller.until_end().await;
     assert_eq!(
         words(&events),
         [
@@ -347,7 +348,7 @@ async fn a_failure_undoes_everything_and_says_so() {
         ],
     );
     controller.submit(&plan).await.unwrap();
-    let (events, outcome) = controller.to_end().await;
+    let (events, outcome) = controller.until_end().await;
     assert_eq!(outcome, Outcome::RolledBack, "{:#?}", words(&events));
     assert_eq!(std::fs::read_to_string(sandbox.work().join("x.txt")).unwrap(), "old");
     assert!(!sandbox.work().join("y.txt").exists());
@@ -404,7 +405,7 @@ async fn a_release_comes_over_the_link_and_a_damaged_blob_is_asked_for_again() {
         release(&sandbox, &mut controller, "20261123-100000-aaaaaa", "12.0.0", &[("a", "one"), ("b/c", &long), ("b/d", &long)]);
     controller.damage = 1;
     controller.submit(&first).await.unwrap();
-    let (events, outcome) = controller.to_end().await;
+    let (events, outcome) = controller.until_end().await;
     assert_eq!(outcome, Outcome::Changed, "{events:#?}");
     let epics = sandbox.work().join("epics");
     assert_eq!(std::fs::read_to_string(epics.join("b/d")).unwrap(), long);
@@ -418,7 +419,7 @@ async fn a_release_comes_over_the_link_and_a_damaged_blob_is_asked_for_again() {
     let second = release(&sandbox, &mut controller, "20261123-100001-bbbbbb", "12.0.1", &[("a", "two")]);
     controller.damage = u32::MAX;
     controller.submit(&second).await.unwrap();
-    let (events, outcome) = controller.to_end().await;
+    let (events, outcome) = controller.until_end().await;
     assert_eq!(outcome, Outcome::Failed);
     let shown = serde_json::to_string(&events).unwrap();
     assert!(shown.contains("integrity"), "{shown}");
@@ -427,7 +428,7 @@ async fn a_release_comes_over_the_link_and_a_damaged_blob_is_asked_for_again() {
     controller.damage = 0;
     let third = release(&sandbox, &mut controller, "20261123-100002-cccccc", "12.0.2", &[("a", "three")]);
     controller.submit(&third).await.unwrap();
-    assert_eq!(controller.to_end().await.1, Outcome::Changed);
+    assert_eq!(controller.until_end().await.1, Outcome::Changed);
     assert!(!epics.join("b").exists());
     let QueryReply::Status(status) = controller.query(Query::Status { plan: Box::new(third.clone()) }).await else {
         panic!("no status")
@@ -437,7 +438,7 @@ async fn a_release_comes_over_the_link_and_a_damaged_blob_is_asked_for_again() {
 
     // Back to the first release, with what was known of it.
     controller.rollback("", "20261123-100003-dddddd", false).await.unwrap();
-    let (events, outcome) = controller.to_end().await;
+    let (events, outcome) = controller.until_end().await;
     assert_eq!(outcome, Outcome::RolledBack, "{events:#?}");
     assert_eq!(std::fs::read_to_string(epics.join("b/c")).unwrap(), long);
     let QueryReply::Status(status) = controller.query(Query::Status { plan: Box::new(third) }).await else { panic!("no status") };
@@ -451,13 +452,13 @@ async fn what_scribbles_outside_its_writes_is_named() {
     let mut controller = Controller::connect(&sandbox).await;
     let first = release(&sandbox, &mut controller, "20261123-100000-aaaaaa", "12.0.0", &[("a", "one"), ("config", "old")]);
     controller.submit(&first).await.unwrap();
-    assert_eq!(controller.to_end().await.1, Outcome::Changed);
+    assert_eq!(controller.until_end().await.1, Outcome::Changed);
 
     let files = [("a", "two"), ("config", "old")];
     let mut second = release(&sandbox, &mut controller, "20261123-100001-bbbbbb", "12.0.1", &files);
     second.steps.push(step(Phase::Apply, 3, command("echo scribbled > epics/config; echo fine > epics/kept; exit 1")));
     controller.submit(&second).await.unwrap();
-    let (events, outcome) = controller.to_end().await;
+    let (events, outcome) = controller.until_end().await;
     assert_eq!(outcome, Outcome::RollbackFailed);
     assert!(words(&events).contains(&r#"rollback false ["C:\\work\\epics\\config"]"#.to_owned()), "{:#?}", words(&events));
     assert_eq!(std::fs::read_to_string(sandbox.work().join("epics/a")).unwrap(), "one");
@@ -480,7 +481,7 @@ async fn content_may_come_from_another_controller_after_the_first_is_gone() {
     let mut second = Controller::connect(&sandbox).await;
     second.blobs = blobs;
     second.frozen(FrozenRequest::EventsSince { run: run.into(), from: 1 }).await;
-    let (events, outcome) = second.to_end().await;
+    let (events, outcome) = second.until_end().await;
     assert_eq!(outcome, Outcome::Changed, "{events:#?}");
 }
 
@@ -498,7 +499,7 @@ async fn a_share_that_differs_from_the_manifest_is_refused() {
         controller.blobs.truncate(1);
         plan.pull = Some(Pull { from: WinPath::parse("\\\\server\\kits").unwrap() });
         controller.submit(&plan).await.unwrap();
-        let (events, end) = controller.to_end().await;
+        let (events, end) = controller.until_end().await;
         assert_eq!(end, outcome, "{events:#?}");
         std::fs::write(share.join("a"), "one").unwrap();
     }
@@ -524,8 +525,8 @@ async fn a_second_controller_is_refused_or_follows() {
     second.frozen(FrozenRequest::EventsSince { run: String::new(), from: 1 }).await;
     second.until(|k| matches!(k, EventKind::Held { .. })).await;
     first.send(ControllerMessage::Release { run: plan.run.clone() }).await;
-    let (seen_by_second, outcome) = second.to_end().await;
-    let (seen_by_first, _) = first.to_end().await;
+    let (seen_by_second, outcome) = second.until_end().await;
+    let (seen_by_first, _) = first.until_end().await;
     assert_eq!(outcome, Outcome::Changed);
     assert_eq!(words(&seen_by_second).last(), words(&seen_by_first).last());
 }
@@ -567,7 +568,7 @@ async fn a_killed_worker_goes_on_by_itself() {
     std::fs::write(sandbox.work().join("go"), "").unwrap();
     let mut again = Controller::connect(&sandbox).await;
     again.frozen(FrozenRequest::EventsSince { run: run.into(), from: 1 }).await;
-    let (events, outcome) = again.to_end().await;
+    let (events, outcome) = again.until_end().await;
     assert_eq!(outcome, Outcome::Changed, "{:#?}", words(&events));
     assert!(words(&events).contains(&"recovered".to_owned()));
     assert_eq!(std::fs::read_to_string(sandbox.work().join("count")).unwrap(), "ran\n", "the job was found, not started again");
@@ -592,7 +593,7 @@ async fn a_killed_rollback_goes_on() {
     std::fs::write(sandbox.work().join("go"), "").unwrap();
     let mut again = Controller::connect(&sandbox).await;
     again.frozen(FrozenRequest::EventsSince { run: run.into(), from: 1 }).await;
-    let (events, outcome) = again.to_end().await;
+    let (events, outcome) = again.until_end().await;
     assert_eq!(outcome, Outcome::RolledBack, "{:#?}", words(&events));
     assert_eq!(std::fs::read_to_string(sandbox.work().join("x.txt")).unwrap(), "old");
 }
@@ -606,7 +607,7 @@ async fn cancelling_now_interrupts_and_undoes() {
     controller.submit(&plan).await.unwrap();
     controller.until(|k| matches!(k, EventKind::StepWaiting { .. })).await;
     controller.frozen(FrozenRequest::Cancel { run: run.into(), now: true }).await;
-    let (events, outcome) = controller.to_end().await;
+    let (events, outcome) = controller.until_end().await;
     assert_eq!(outcome, Outcome::RolledBack, "{:#?}", words(&events));
     assert!(!sandbox.work().join("x.txt").exists());
 }
@@ -621,7 +622,7 @@ async fn a_hold_that_is_cancelled_changes_nothing() {
     controller.submit(&plan).await.unwrap();
     controller.until(|k| matches!(k, EventKind::Held { .. })).await;
     controller.frozen(FrozenRequest::Cancel { run: run.into(), now: false }).await;
-    let (_, outcome) = controller.to_end().await;
+    let (_, outcome) = controller.until_end().await;
     assert_eq!(outcome, Outcome::Cancelled);
     assert!(!sandbox.work().join("x.txt").exists());
 }
@@ -636,7 +637,7 @@ async fn secrets_reach_the_program_and_nothing_else() {
     let mut plan = sandbox.plan(run, vec![step(Phase::Apply, 1, action)]);
     plan.secrets = vec!["key".into()];
     controller.submit_with(&plan, vec![("key".into(), "tops3cret".into())]).await.unwrap();
-    let (events, _) = controller.to_end().await;
+    let (events, _) = controller.until_end().await;
     assert!(sandbox.work().join("right").exists());
     let shown = serde_json::to_string(&events).unwrap();
     assert!(shown.contains("it is ***"), "{shown}");
@@ -658,7 +659,7 @@ async fn each_and_register_are_filled_in_at_the_instrument() {
     let mut second = step(Phase::Stage, 2, command("echo never > never"));
     second.when = Some("found | length > 2".into());
     controller.submit(&sandbox.plan("20261123-100000-llllll", vec![each, second])).await.unwrap();
-    let (events, _) = controller.to_end().await;
+    let (events, _) = controller.until_end().await;
     assert_eq!(std::fs::read_to_string(sandbox.work().join("seen")).unwrap(), "a.in TEST\nb.in TEST\n", "{:#?}", words(&events));
     assert!(words(&events).contains(&"stage.02.command skipped".to_owned()), "{:#?}", words(&events));
 }
@@ -674,14 +675,14 @@ async fn a_finished_run_can_be_undone_and_files_changed_since_are_not_lost() {
     let mut writes = step(Phase::Apply, 1, command("echo new > guarded/config"));
     writes.writes = vec![WinPath::parse("C:\\work\\guarded").unwrap()];
     controller.submit(&sandbox.plan(run, vec![writes])).await.unwrap();
-    let (events, outcome) = controller.to_end().await;
+    let (events, outcome) = controller.until_end().await;
     assert_eq!(outcome, Outcome::Changed, "{events:#?}");
 
     std::fs::write(guarded.join("by-hand"), "precious").unwrap();
     let refused = controller.rollback(run, "20261123-100001-nnnnnn", false).await.unwrap_err();
     assert!(refused.details().message.contains("by-hand"), "{refused}");
     controller.rollback(run, "20261123-100001-nnnnnn", true).await.unwrap();
-    let (events, outcome) = controller.to_end().await;
+    let (events, outcome) = controller.until_end().await;
     assert_eq!(outcome, Outcome::RolledBack, "{:#?}", words(&events));
     assert_eq!(std::fs::read_to_string(guarded.join("config")).unwrap(), "old");
     let archive = sandbox.root().join(".ibexdeploy/hand-changes/20261123-100001-nnnnnn-rollback.zip");
@@ -702,7 +703,7 @@ async fn a_program_does_not_go_on_when_its_wrapper_was_killed() {
     let mut controller = Controller::connect(&sandbox).await;
     let orphan = command("echo $$ > program; kill -9 $PPID; sleep 600");
     controller.submit(&sandbox.plan("20261123-100000-wwwwww", vec![step(Phase::Apply, 1, orphan)])).await.unwrap();
-    let (events, outcome) = controller.to_end().await;
+    let (events, outcome) = controller.until_end().await;
     assert_eq!(outcome, Outcome::RolledBack, "{:#?}", words(&events));
     let pid = std::fs::read_to_string(sandbox.work().join("program")).unwrap();
     let end = std::time::Instant::now() + TOO_LONG;
@@ -722,12 +723,12 @@ async fn what_an_undo_left_can_be_undone_again() {
     first.undo = Some(serde_json::from_value(command("test -e way-is-free")).unwrap());
     let steps = vec![first, step(Phase::Apply, 2, command("false"))];
     controller.submit(&sandbox.plan(run, steps)).await.unwrap();
-    let (events, outcome) = controller.to_end().await;
+    let (events, outcome) = controller.until_end().await;
     assert_eq!(outcome, Outcome::RollbackFailed, "{:#?}", words(&events));
 
     std::fs::write(sandbox.work().join("way-is-free"), "").unwrap();
     controller.rollback(run, "20261123-100001-yyyyyy", false).await.unwrap();
-    let (events, outcome) = controller.to_end().await;
+    let (events, outcome) = controller.until_end().await;
     assert_eq!(outcome, Outcome::RolledBack, "{:#?}", words(&events));
 }
 
@@ -737,7 +738,7 @@ async fn a_damaged_journal_is_reported() {
     let mut controller = Controller::connect(&sandbox).await;
     let run = "20261123-100000-pppppp";
     controller.submit(&sandbox.plan(run, vec![step(Phase::Apply, 1, file("x.txt", "new"))])).await.unwrap();
-    controller.to_end().await;
+    controller.until_end().await;
     let path = sandbox.run_dir(run).join("journal.jsonl");
     let damaged = sandbox.journal(run).replacen("apply.01.file", "apply.01.fail", 1);
     std::fs::write(&path, damaged).unwrap();
@@ -754,7 +755,7 @@ async fn old_runs_are_pruned_and_locks_are_shown() {
     for n in 0..3 {
         let run = format!("20261123-10000{n}-rrrrrr");
         controller.submit(&sandbox.plan(&run, vec![step(Phase::Apply, 1, file("x.txt", &n.to_string()))])).await.unwrap();
-        controller.to_end().await;
+        controller.until_end().await;
     }
     let QueryReply::Done { summary } = controller.query(Query::Prune { keep: 2 }).await else { panic!("not pruned") };
     assert_eq!(summary, "1 runs removed, 2 kept");
@@ -787,7 +788,7 @@ async fn killed_after(seen: usize, last_step: &str) -> (Sandbox, Outcome, Vec<Ev
     let mut controller = Controller::connect(&sandbox).await;
     let first = release(&sandbox, &mut controller, "20261123-100000-aaaaaa", "12.0.0", &[("a", "one"), ("gone", "x")]);
     controller.submit(&first).await.unwrap();
-    assert_eq!(controller.to_end().await.1, Outcome::Changed);
+    assert_eq!(controller.until_end().await.1, Outcome::Changed);
     let run = "20261123-100001-bbbbbb";
     let mut second = release(&sandbox, &mut controller, run, "12.0.1", &[("a", "two"), ("b/new", "y")]);
     second.steps.insert(0, step(Phase::Apply, 1, command("echo stopped >> log")));
@@ -802,7 +803,7 @@ async fn killed_after(seen: usize, last_step: &str) -> (Sandbox, Outcome, Vec<Ev
     let mut again = Controller::connect(&sandbox).await;
     again.blobs = std::mem::take(&mut controller.blobs);
     again.frozen(FrozenRequest::EventsSince { run: run.into(), from: 1 }).await;
-    let (events, outcome) = again.to_end().await;
+    let (events, outcome) = again.until_end().await;
     (sandbox, outcome, events)
 }
 
@@ -848,5 +849,5 @@ async fn a_wedged_run_is_abandoned_only_by_force() {
     let QueryReply::Runs(runs) = third.query(Query::Runs).await else { panic!("no list of runs") };
     assert_eq!(runs[0].outcome, Some(Outcome::Failed));
     third.submit(&sandbox.plan("20261123-100001-uuuuuu", Vec::new())).await.unwrap();
-    assert_eq!(third.to_end().await.1, Outcome::Ok);
+    assert_eq!(third.until_end().await.1, Outcome::Ok);
 }

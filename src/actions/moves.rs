@@ -3,7 +3,7 @@
 //! A set of moves is written to a file of the run and named by one intent record. Whoever comes later, after a crash
 //! at any point, judges each entry by what exists in target, stage and undo.
 
-use super::volumes::Areas;
+use super::volumes::{Areas, MADE_SINCE};
 use super::{StepContext, Undone};
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -341,7 +341,7 @@ impl Moves {
         }
         if there.is_some() {
             // A program has made something here since; it is kept beside what was there before.
-            rename(cx, &at, &self.undo.join(format!("{number}.since")))?;
+            rename(cx, &at, &self.undo.join(format!("{number}.{MADE_SINCE}")))?;
         }
         if let Some(parent) = at.parent() {
             make_folder(cx, parent)?;
@@ -359,7 +359,7 @@ impl Moves {
                 Ok(()) => {}
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
                 // What is in a target that was not there before has been made since.
-                Err(_) if *folder == self.target => rename(cx, folder, &self.undo.join("target.since"))?,
+                Err(_) if *folder == self.target => rename(cx, folder, &self.undo.join(format!("target.{MADE_SINCE}")))?,
                 Err(_) => left.push(format!("{} was not there before and is not empty", shown(cx, folder))),
             }
         }

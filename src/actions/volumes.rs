@@ -156,6 +156,26 @@ pub fn areas_of_run(run_dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(bases)
 }
 
+/// Removes all areas of a run that was undone, unless its undo moved files aside that programs had made in the meantime:
+/// nobody has these anywhere else, so they stay, and are returned.
+///
+/// # Errors
+/// When a folder cannot be read or removed.
+pub fn remove_undone(run_dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut aside = Vec::new();
+    for base in areas_of_run(run_dir)? {
+        for step in listed(&base.join(Area::Undo.folder()))? {
+            let made_since = |path: &PathBuf| path.extension().is_some_and(|e| e == MADE_SINCE);
+            aside.extend(listed(&step)?.into_iter().filter(made_since));
+        }
+    }
+    remove_areas(run_dir, aside.is_empty())?;
+    Ok(aside)
+}
+
+/// The ending of names in an undo area for what was made in a target after the change and moved aside by the undo.
+pub const MADE_SINCE: &str = "since";
+
 /// Removes the stage areas of a run, and with `undo` also what it kept for its undo.
 ///
 /// # Errors

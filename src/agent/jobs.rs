@@ -212,7 +212,9 @@ impl Waiting<'_> {
     fn has_ended(&self) -> Result<bool> {
         match &self.end {
             // A wrapper stays after its program's end while the program's own children still write.
-            Some(end) => Ok(!matches!(end.recv_timeout(POLL), Err(RecvTimeoutError::Timeout)) || self.dir.join("exit.json").exists()),
+            Some(end) => {
+                Ok(!matches!(end.recv_timeout(POLL), Err(RecvTimeoutError::Timeout)) || self.dir.join("exit.json").exists())
+            }
             None => match Found::look(self.dir)? {
                 Found::Alive => {
                     std::thread::sleep(POLL);

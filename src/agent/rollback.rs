@@ -1,11 +1,10 @@
 //! Undoing runs that are finished: the newest first, never over files that were changed since without saving them.
 
-use super::driver::{Driver, Guarded, Source, Undoing, changed_since};
+use super::driver::{Driver, Guarded, Source, Undoing, added_since, changed_since};
 use super::machine::Machine;
 use super::resume::{Intent, Resume};
 use super::worker::Worker;
 use super::{journal, queries};
-use crate::actions::volumes;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::events::{EventKind, Outcome, RunId};
 use crate::paths::WinPath;
@@ -159,7 +158,7 @@ pub(crate) fn carry_out(driver: Driver, order: &RollbackOrder) -> Outcome {
         driver.run.emit(EventKind::RollbackStarted { because });
     }
     let mut left = Vec::new();
-    let saved = save_newer(&driver, order);
+    let saved = save_newer(&driver, order).and_then(|()| discard_added(&driver, order));
     match saved {
         Ok(()) => {
             for run in &order.runs {
@@ -194,7 +193,7 @@ fn undo_run(driver: &Driver, run: &RunId) -> Result<Vec<String>> {
             writer.append(jiff::Timestamp::now(), journal::Body::UndoneBy { run: driver.run.id().clone() }, true)?;
         }
         writer.close();
-        volumes::remove_areas(&finished.dir, true)?;
+        driver.clear_undone(&finished.dir);
     }
     Ok(report.left)
 }
@@ -217,6 +216,22 @@ fn save_newer(driver: &Driver, order: &RollbackOrder) -> Result<()> {
     let text =
         format!("{} files changed since the run were saved as {} before the rollback", order.newer.len(), archive.display());
     driver.run.emit(EventKind::Reminder { text });
+    Ok(())
+}
+
+/// Removes the files that were made since and are in the archive now: undoing knows nothing of them.
+fn discard_added(driver: &Driver, order: &RollbackOrder) -> Result<()> {
+    for run in &order.runs {
+        let dir = driver.machine.home.run(run)?;
+        let plan = queries::stored_plan(&dir)?;
+        for path in added_since(&driver.machine, Source { plan: &plan, dir: &dir })? {
+            // What came after the operator was told is not in the archive, and stays.
+            if order.newer.iter().any(|newer| newer == path.as_str()) {
+                let native = driver.machine.drives.native(&path)?;
+                std::fs::remove_file(&native).cannot(|| format!("remove {path}, which is saved"))?;
+            }
+        }
+    }
     Ok(())
 }
 

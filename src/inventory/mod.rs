@@ -97,7 +97,8 @@ impl Inventory {
         let mut errors: Vec<Error> = Vec::new();
         // A mistake in the defaults is one mistake, although every instrument meets it.
         let mut note = |error: Error| {
-            let same = |e: &Error| e.details().position == error.details().position && e.details().message == error.details().message;
+            let same =
+                |e: &Error| e.details().position == error.details().position && e.details().message == error.details().message;
             if !errors.iter().any(same) {
                 errors.push(error);
             }

@@ -183,7 +183,9 @@ pub fn status(rows: &[StatusRow], screen: Screen) -> String {
         if let Some(error) = &row.error {
             text.push_str(&super::error(error, screen));
         }
-        for (run, damage) in row.status.iter().filter_map(|s| s.last_run.as_ref()).filter_map(|r| Some((&r.run, r.damage.as_ref()?))) {
+        for (run, damage) in
+            row.status.iter().filter_map(|s| s.last_run.as_ref()).filter_map(|r| Some((&r.run, r.damage.as_ref()?)))
+        {
             // Writing into a string cannot fail.
             let _ = writeln!(text, "{}: the run {run} cannot be undone, and does not go on: {}", row.instrument, clean(damage));
         }

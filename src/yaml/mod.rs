@@ -11,8 +11,8 @@ pub use mistakes::parse_all;
 pub use tree::{Tree, pointer_part};
 
 use crate::error::{Error, Result};
-use serde::Serialize;
 use crate::units::Size;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::Read;
 use std::path::Path;

@@ -194,7 +194,8 @@ impl Tree {
     /// The lines, from 0, in which entries of maps and lists begin, down to a depth, in the order of the file; with
     /// the depth of each.
     pub(super) fn lines_to_depth(&self, deepest: usize) -> Vec<(usize, usize)> {
-        let entries = self.nodes.iter().map(|(pointer, node)| (node.key.unwrap_or(node.start).line - 1, pointer.matches('/').count()));
+        let entries =
+            self.nodes.iter().map(|(pointer, node)| (node.key.unwrap_or(node.start).line - 1, pointer.matches('/').count()));
         let mut lines: Vec<(usize, usize)> = entries.filter(|(_, depth)| (1..=deepest).contains(depth)).collect();
         lines.sort_unstable();
         lines

@@ -52,7 +52,7 @@ impl Played {
 struct Kept;
 
 impl Kept {
-    fn new(limit: usize) -> (Keep, Arc<Mutex<Vec<Event>>>) {
+    fn until(limit: usize) -> (Keep, Arc<Mutex<Vec<Event>>>) {
         let kept = Arc::new(Mutex::new(Vec::new()));
         let events = Arc::clone(&kept);
         let keep = move |event| {
@@ -88,7 +88,7 @@ async fn play(request: EngineRequest) -> Result<Played> {
 }
 
 async fn play_with(request: EngineRequest, (canceller, token): (Canceller, CancelToken)) -> Result<Played> {
-    let (keep, events) = Kept::new(usize::MAX);
+    let (keep, events) = Kept::until(usize::MAX);
     let began = Instant::now();
     let summary = engine::run(request, EventSink::new(keep), token).await?;
     drop(canceller);
@@ -285,7 +285,7 @@ async fn a_rollback_is_a_run_of_its_own() -> Result<()> {
 #[tokio::test(start_paused = true)]
 async fn an_event_that_cannot_be_kept_ends_the_leading_and_nothing_else() -> Result<()> {
     let fleet = Fleet::new(2, |_| Script::default());
-    let (keep, events) = Kept::new(11);
+    let (keep, events) = Kept::until(11);
     let (_canceller, token) = cancellation();
     let ended = engine::run(request(&fleet, 2, &Hold::No, jobs(2)), EventSink::new(keep), token).await;
     assert_eq!(ended.err().map(|e| e.kind()), Some(ErrorKind::OutOfSpace));

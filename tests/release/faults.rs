@@ -62,7 +62,7 @@ fn after_two_failures_the_rest_is_not_started() {
         .filter_map(|l| l.get(..30).or(Some(l)))
         .collect();
     let with = |outcome: &str| rows.iter().filter(|row| row.contains(outcome)).count();
-    assert_eq!((with("rolled back"), with("not started")), (2, 3), "{text}");
+    assert_eq!((with("rolled_back"), with("cancelled")), (2, 3), "{text}");
     assert!(fleet.apps("NDXZOOM") == before, "the last one is untouched");
 }
 

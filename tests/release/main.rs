@@ -8,7 +8,10 @@ mod support;
 #[path = "../support/terminal.rs"]
 mod terminal;
 
+#[cfg(target_os = "linux")]
+mod bad_input;
 mod faults;
+mod kill;
 mod rollback;
 #[cfg(target_os = "linux")]
 mod secrets;

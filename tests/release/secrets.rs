@@ -6,7 +6,6 @@ use ibexdeploy::rehearsal::KitShape;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-
 /// A value that occurs nowhere else, by where it comes from.
 const BY_ENV: &str = "Xq7env-f3a91c7e5b2d";
 const BY_FILE: &str = "Xq7file-08d4e6a1c9b7";
@@ -15,7 +14,8 @@ const BY_PROMPT: &str = "Xq7typed-c41f8e6a7d20";
 const ALL: [&str; 4] = [BY_ENV, BY_FILE, BY_COMMAND, BY_PROMPT];
 
 /// A script: the program is given every secret, and prints all it can.
-const TELLS_ALL: &str = r#"echo "given $GIVEN_ENV and $GIVEN_FILE"; echo "fed $(cat)" >&2; printf '%s' "root:$GIVEN_FILE" | base64"#;
+const TELLS_ALL: &str =
+    r#"echo "given $GIVEN_ENV and $GIVEN_FILE"; echo "fed $(cat)" >&2; printf '%s' "root:$GIVEN_FILE" | base64"#;
 
 const PLAYBOOK: &str = r#"playbook: secrets
 stage:

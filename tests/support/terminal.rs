@@ -49,7 +49,8 @@ impl Terminal {
 
     /// Types a line once what is typed is no longer shown: what came before that is thrown away.
     pub(crate) fn answer_hidden(&mut self, line: &str) {
-        while rustix::termios::tcgetattr(&self.side).expect("a terminal").local_modes.contains(rustix::termios::LocalModes::ECHO) {
+        while rustix::termios::tcgetattr(&self.side).expect("a terminal").local_modes.contains(rustix::termios::LocalModes::ECHO)
+        {
             std::thread::yield_now();
         }
         self.answer(line);

@@ -1,6 +1,6 @@
 //! The end of a run: versions, what is installed now, and the last word.
 
-use super::guard::{compare, guarded_folders, index_all};
+use super::guard::{added, compare, guarded_folders, index_all};
 use super::{Bench, Driver, Source, millis};
 use crate::actions::{Action, sync, volumes};
 use crate::agent::home::{read_json, write_json};
@@ -199,6 +199,14 @@ pub(crate) fn changed_since(
     source: Source<'_>,
 ) -> Result<Vec<(super::Guarded, Vec<String>)>> {
     compare(machine, &source.dir.join("after"), true)
+}
+
+/// Files in a finished run's folders that were made since.
+///
+/// # Errors
+/// When the folders cannot be read.
+pub(crate) fn added_since(machine: &crate::agent::machine::Machine, source: Source<'_>) -> Result<Vec<crate::paths::WinPath>> {
+    added(machine, &source.dir.join("after"))
 }
 
 /// For the undoing of finished runs.

@@ -100,6 +100,21 @@ pub(crate) fn compare(machine: &Machine, kept: &Path, all: bool) -> Result<Vec<(
     Ok(found)
 }
 
+/// Files that are there now and were not when the indexes in a folder were made.
+///
+/// # Errors
+/// When an index or a folder cannot be read.
+pub(crate) fn added(machine: &Machine, kept: &Path) -> Result<Vec<WinPath>> {
+    let mut found = Vec::new();
+    for number in 0.. {
+        let file = kept.join(format!("{number}.json"));
+        let Some(Kept { guarded, index }) = read_json::<Kept>(&file)? else { break };
+        let now = index_of(machine, &guarded)?;
+        found.extend(index.compare(&now).added.iter().map(|path| guarded.folder.join(path)));
+    }
+    Ok(found)
+}
+
 /// True for a step that changes files in ways a rollback has to answer for.
 pub(crate) fn changes_files(step: &PlanStep) -> bool {
     let by_itself = matches!(

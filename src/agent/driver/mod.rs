@@ -9,7 +9,7 @@ mod steps;
 mod undo;
 
 pub(crate) use context::{Bench, Source, millis};
-pub(crate) use finish::{changed_since, installed};
+pub(crate) use finish::{added_since, changed_since, installed};
 pub(crate) use guard::Guarded;
 pub(crate) use late::{items_of, names, rendered};
 pub(crate) use undo::Undoing;

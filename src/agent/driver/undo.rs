@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::events::{EventKind, Outcome, RunId};
 use crate::plan::PlanStep;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -64,15 +65,28 @@ impl Driver {
         };
         let mut left = report.left;
         left.extend(self.resume.damage.iter().map(|d| format!("{d}; what it said how to undo could not be undone")));
-        if left.is_empty()
-            && let Err(error) = volumes::remove_areas(&self.run.dir, true)
-        {
-            self.run.emit(EventKind::Reminder { text: format!("data of the run was not removed: {error}") });
+        if left.is_empty() {
+            self.clear_undone(&self.run.dir);
         }
         self.run.emit(EventKind::RollbackFinished { ok: left.is_empty(), left: left.clone() });
         self.end_outage();
         let outcome = if left.is_empty() { Outcome::RolledBack } else { Outcome::RollbackFailed };
         self.finish(outcome, Some(error))
+    }
+
+    /// Removes what a run that was undone kept, and says what stays because nobody has it anywhere else.
+    pub(crate) fn clear_undone(&self, run_dir: &Path) {
+        let text = match volumes::remove_undone(run_dir) {
+            Ok(aside) if aside.is_empty() => return,
+            Ok(aside) => {
+                let native = &self.machine.drives;
+                let shown = |path: &PathBuf| native.windows(path).map_or_else(|| path.display().to_string(), |p| p.to_string());
+                let all: Vec<String> = aside.iter().map(shown).collect();
+                format!("files that were made after the change were moved aside by the undo: {}", all.join(", "))
+            }
+            Err(error) => format!("data of the run was not removed: {error}"),
+        };
+        self.run.emit(EventKind::Reminder { text });
     }
 
     /// From the disk, not from memory: what was never written down was never done.

@@ -56,7 +56,12 @@ impl Fleet {
     fn read(global: &GlobalOptions, selection: &Selection) -> Result<Self> {
         let mut inventory = Inventory::load(&global.inventory)?;
         let state = global.state_folder()?;
-        let names: Vec<String> = inventory.select(selection).map_err(|e| meant_folder(global, selection, e))?.into_iter().map(|i| i.name.clone()).collect();
+        let names: Vec<String> = inventory
+            .select(selection)
+            .map_err(|e| meant_folder(global, selection, e))?
+            .into_iter()
+            .map(|i| i.name.clone())
+            .collect();
         let mut kits = global.kits.clone();
         if let Some(folder) = &global.rehearse {
             let folder = folder.clone().unwrap_or_else(|| state.join("rehearsal"));
@@ -181,7 +186,9 @@ fn reachable(instrument: &Instrument) -> Result<()> {
 fn meant_folder(global: &GlobalOptions, selection: &Selection, error: Error) -> Error {
     let folder = selection.patterns.iter().find(|p| p.contains(['/', '\\']) || p.starts_with('.'));
     match folder {
-        Some(folder) if global.rehearse == Some(None) => error.next(format!("to rehearse in that folder, write --rehearse={folder}")),
+        Some(folder) if global.rehearse == Some(None) => {
+            error.next(format!("to rehearse in that folder, write --rehearse={folder}"))
+        }
         _ => error,
     }
 }

@@ -4,13 +4,13 @@ use super::fleet::new_run;
 use super::lead::{Led, lead};
 use super::secrets::RunSecrets;
 use super::{Fleet, confirm, dry_run};
+use crate::actions::Action;
 use crate::cli::{GlobalOptions, RunOptions};
 use crate::content::ContentHash;
 use crate::content::pack::Chunk;
 use crate::engine::{Job, Limits};
-use crate::events::check_state_folder;
-use crate::actions::Action;
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::check_state_folder;
 use crate::kit::{ContentStore, Kit, KitStore, Release};
 use crate::link::{ContentSource, ReadyPack, Start, Submission};
 use crate::plan::{self, Hold, InstrumentPlan, Plan, PlanRequest, PlanStep, set_value};
@@ -119,7 +119,9 @@ fn load_kit(fleet: &Fleet, playbook: &LoadedPlaybook, wanted: Option<&str>, cach
 
 /// A component that no release has is a mistake of the step that names it.
 fn located(error: Error, playbook: &LoadedPlaybook) -> Error {
-    let named = |component: &str| error.kind() == ErrorKind::BadInput && error.details().message.ends_with(&format!("component `{component}`"));
+    let named = |component: &str| {
+        error.kind() == ErrorKind::BadInput && error.details().message.ends_with(&format!("component `{component}`"))
+    };
     let step = playbook.steps.iter().find(|s| matches!(&s.action, Action::Sync(sync) if named(&sync.component)));
     match step {
         Some(step) if error.details().position.is_none() => error.at(playbook.position(step, "/sync/component")),

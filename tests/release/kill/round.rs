@@ -1,9 +1,7 @@
 //! One round: a release, a kill, what goes on by itself or is resumed, and a look at everything.
 
-use crate::machine::{
-    agents, differences, installed, is_free, journal, kill, outcome, server_runs, staged, start_server, wait_for, workers,
-};
-use crate::moments::{Dice, Moment, Place, Scene, Victim};
+use super::machine::{agents, differences, installed, is_free, journal, kill, outcome, staged, wait_for, workers};
+use super::moments::{Dice, Moment, Place, Scene, Victim};
 use crate::support::{Fleet, Watched};
 use ibexdeploy::rehearsal::{KitShape, TreeShape};
 use serde_json::Value;
@@ -70,23 +68,22 @@ pub(crate) fn play(scene: Scene) -> Hit {
     let names = &NAMES[..if dice.one_in(3) { 2 } else { 1 }];
     let shape = shape();
     let mut stage = Stage { fleet: Fleet::new(&shape), strace: None };
-    let prepared = stage.fleet.run(&["status", &names.join(",")]);
-    assert_eq!(prepared.code, 0, "{scene}: {}", prepared.story());
+    stage.fleet.make(names);
     let mut before = BTreeMap::new();
     for name in names {
         let root = stage.fleet.root(name);
         if !dice.one_in(4) {
-            start_server(&root);
+            stage.fleet.start_ibex(name);
         }
         // It would end by itself two seconds later, with the same as now: a socket that nobody listens on.
         workers(&root).into_iter().for_each(kill);
         wait_for("the worker of `status` ends", || workers(&root).is_empty().then_some(()));
         let _ = std::fs::remove_file(root.join(".ibexdeploy/worker.sock"));
-        before.insert(*name, Before { files: installed(&root), server: server_runs(&root) });
+        before.insert(*name, Before { files: installed(&stage.fleet, name), server: stage.fleet.ibex(name).is_some() });
     }
     if scene.failing {
-        let script = stage.fleet.kits().join(shape.newer()).join("EPICS/create_icp_binaries.bat");
-        std::fs::write(script, "#!/bin/sh\necho half done >ICP_Binaries/isisicp.exe\necho it fails >&2\nexit 3\n").unwrap();
+        let lines = "echo half done >\"$here/ICP_Binaries/isisicp.exe\"\necho it fails >&2\nexit 3";
+        stage.fleet.add_to_script(shape.newer(), "create_icp_binaries.bat", lines);
     }
     let hit = kill_in_the_middle(&mut stage, scene, names, &before[names[0]], &mut dice);
     let outcomes = names.iter().map(|name| judge(&stage.fleet, scene, name, &before[name], shape.newer())).collect();
@@ -143,7 +140,7 @@ fn kill_in_the_middle(stage: &mut Stage, scene: Scene, names: &[&str], before: &
 
 /// True when files of both releases are there.
 fn is_mixed(fleet: &Fleet, name: &str, before: &Before) -> bool {
-    installed(&fleet.root(name)) != before.files && !fleet.unlike(name, shape().newer(), &[]).is_empty()
+    installed(fleet, name) != before.files && !fleet.unlike(name, shape().newer(), &[]).is_empty()
 }
 
 /// A worker that is killed by its own system call.
@@ -203,11 +200,11 @@ fn judge(fleet: &Fleet, scene: Scene, name: &str, before: &Before, newer: &str) 
         "changed" => {
             assert!(!scene.failing, "a release that fails is not in place: {}", story());
             assert_eq!(fleet.unlike(name, newer, &[]), [""; 0], "the new release: {}", story());
-            assert!(server_runs(&root), "IBEX runs on the new release: {}", story());
+            assert!(fleet.ibex(name).is_some(), "IBEX runs on the new release: {}", story());
         }
         "rolled_back" | "failed" | "cancelled" => {
-            assert_eq!(differences(&before.files, &installed(&root)), [""; 0], "the old release: {}", story());
-            assert_eq!(server_runs(&root), before.server, "IBEX runs as before: {}", story());
+            assert_eq!(differences(&before.files, &installed(fleet, name)), [""; 0], "the old release: {}", story());
+            assert_eq!(fleet.ibex(name).is_some(), before.server, "IBEX runs as before: {}", story());
         }
         other => panic!("it ended as {other}: {}", story()),
     }

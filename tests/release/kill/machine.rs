@@ -1,6 +1,6 @@
 //! What other programs say about a sandbox: processes, files with their modes, the lock, the journal.
 
-use crate::support::COMPONENTS;
+use crate::support::Fleet;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -59,20 +59,15 @@ pub(crate) fn kill(pid: u32) {
     let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(std::process::Stdio::null()).status();
 }
 
-/// Files and folders of the installed components, with type, mode and content.
-pub(crate) fn installed(root: &Path) -> BTreeMap<String, String> {
-    let mut all = BTreeMap::new();
-    for (component, _, folder) in COMPONENTS {
-        let folder = root.join(folder);
-        for (path, hash) in crate::support::Fleet::tree(&folder) {
-            all.insert(format!("{component}/{path}"), hash);
-        }
-        let listed =
-            Command::new("find").args([".", "-printf", "%y %m %u %g  %P\n"]).current_dir(&folder).output().expect("find");
-        for line in String::from_utf8_lossy(&listed.stdout).lines() {
-            let (form, path) = line.split_once("  ").expect("two columns");
-            all.entry(format!("{component}/{path}")).or_default().push_str(&format!(" {form}"));
-        }
+/// Files and folders of what is installed, with type, mode, owner and content.
+pub(crate) fn installed(fleet: &Fleet, name: &str) -> BTreeMap<String, String> {
+    let mut all = fleet.apps(name);
+    let folder = fleet.root(name).join("c/Instrument/Apps");
+    let listed =
+        Command::new("find").args([".", "-printf", "%y %m %u %g  %P\n"]).current_dir(folder).output().expect("find runs");
+    for line in String::from_utf8_lossy(&listed.stdout).lines() {
+        let (form, path) = line.split_once("  ").expect("two columns");
+        all.entry(path.to_owned()).or_default().push_str(&format!(" {form}"));
     }
     all
 }
@@ -97,20 +92,6 @@ pub(crate) fn journal(root: &Path) -> Vec<Value> {
 pub(crate) fn outcome(journal: &[Value]) -> Option<String> {
     let last = journal.iter().rev().find(|e| e["event"]["event"] == "instrument_finished")?;
     Some(last["event"]["outcome"].as_str().unwrap_or_default().to_owned())
-}
-
-/// The rehearsal's IBEX server of a sandbox.
-pub(crate) fn server_runs(root: &Path) -> bool {
-    let Ok(pid) = std::fs::read_to_string(root.join("c/Instrument/Var/ibex_server.pid")) else { return false };
-    std::fs::read(format!("/proc/{}/cmdline", pid.trim()))
-        .is_ok_and(|line| String::from_utf8_lossy(&line).contains("server_loop.sh"))
-}
-
-/// Starts the server as the instrument's account would.
-pub(crate) fn start_server(root: &Path) {
-    let folder = root.join("c/Instrument/Apps/EPICS");
-    let started = Command::new("sh").arg("start_ibex_server.bat").current_dir(folder).output().expect("sh runs");
-    assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
 }
 
 /// Folders of staged content that are still there.

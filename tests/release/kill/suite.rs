@@ -1,7 +1,7 @@
 //! The rounds of the suite, and any number more by `scripts/chaos`.
 
-use crate::moments::{Moment, Place, Scene, Victim};
-use crate::round::{Hit, play};
+use super::moments::{Moment, Place, Scene, Victim};
+use super::round::{Hit, play};
 use std::collections::BTreeMap;
 
 /// How often a place is tried again when the run was faster than the kill.

@@ -143,9 +143,11 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io(format!("read {}", path.display()), &e)),
     };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|e| Error::new(ErrorKind::Integrity, format!("{} is damaged", path.display())).because(e))
+    serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+        Error::new(ErrorKind::Integrity, format!("{} is damaged", path.display()))
+            .because(e)
+            .next("move the file away, so that it can be made anew, or put one from a backup in its place")
+    })
 }
 
 /// Writes a JSON file whole or not at all, and returns when it is on disk.

@@ -15,6 +15,9 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+/// What is left to do when nobody knows any more what a run did.
+const DAMAGED: &str = "release again, which makes every file right, or restore a backup";
+
 /// What a rollback is to undo; `rollback.json` in its run's folder.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct RollbackOrder {
@@ -85,6 +88,8 @@ fn to_undo(worker: &Worker, run: &str) -> Result<Vec<Finished>> {
         let is_wanted = wanted.as_ref() == Some(&dir);
         let finished = read(&dir)?;
         match refusal(&finished) {
+            // What is older cannot be undone under it either.
+            Some(error) if !finished.resume.damage.is_empty() => return Err(error),
             None => undoable.push(finished),
             Some(error) if is_wanted => return Err(error),
             Some(_) => {}
@@ -113,6 +118,10 @@ fn refusal(run: &Finished) -> Option<Error> {
     if let Some(by) = &run.resume.undone_by {
         return refused(format!("the run {name} was undone by {by} already"), "`ibexdeploy status` shows what is installed");
     }
+    if !run.resume.damage.is_empty() {
+        let damage = run.resume.damage.join("; ");
+        return refused(format!("the journal of {name} is damaged: {damage}"), DAMAGED);
+    }
     match run.resume.finished {
         None => return refused(format!("the run {name} is not finished"), "cancel it instead: that undoes it"),
         Some(Outcome::RolledBack) => return refused(format!("the run {name} undid itself"), "there is nothing left to undo"),
@@ -120,9 +129,6 @@ fn refusal(run: &Finished) -> Option<Error> {
     }
     if run.resume.open_intents().next().is_none() {
         return refused(format!("the run {name} changed nothing"), "there is nothing to undo");
-    }
-    if let Some(damage) = run.resume.damage.first() {
-        return refused(format!("the journal of {name} is damaged: {damage}"), "restore a backup instead");
     }
     if run.dir.join("pruned").exists() {
         return refused(format!("what {name} kept for its undo was pruned"), "restore a backup, or release the older version");

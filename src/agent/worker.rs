@@ -337,7 +337,12 @@ impl Worker {
         if seen.finished.is_some() {
             return Ok(false);
         }
-        if seen.accepted.is_none() && seen.damage.is_empty() {
+        if !seen.damage.is_empty() {
+            // How far it came is not known: what it would do next might be wrong, and `status` says what is lost.
+            tracing::error!(run = %dir.display(), damage = seen.damage.join("; "), "a run with a damaged journal is left as it stands");
+            return Ok(false);
+        }
+        if seen.accepted.is_none() {
             // Killed while it took the plan: whoever sent it was not told that it was taken.
             std::fs::remove_dir_all(dir).cannot(|| format!("remove {}", dir.display()))?;
             return Ok(false);

@@ -8,7 +8,7 @@ use crate::actions::Action;
 use crate::content::ContentHash;
 use crate::error::{Error, IoContext, Result};
 use crate::paths::{Place, WinPath};
-use crate::playbook::{Each, LoadedStep, UndoSpec, position_at};
+use crate::playbook::{Each, LoadedStep, RunAs, UndoSpec, position_at};
 use crate::template::{Context, is_template};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -47,9 +47,20 @@ pub(super) fn plan_step(planner: &mut Planner<'_, '_>, loaded: &LoadedStep, id: 
         planned.name = step.name.clone().unwrap_or_else(|| loaded.action.performer().describe());
         return Ok(planned);
     }
+    account(planner, loaded, &planned)?;
     fill(planner, loaded, &mut planned)?;
     planner.late.extend(step.register.clone());
     Ok(planned)
+}
+
+/// A step that runs in the session of the instrument's account needs to know which that is.
+fn account(planner: &Planner<'_, '_>, loaded: &LoadedStep, planned: &PlanStep) -> Result<()> {
+    if planned.run_as == RunAs::Admin || planner.instrument.accounts.contains_key("instrument") {
+        return Ok(());
+    }
+    Err(Error::bad_input(format!("the inventory has no account `instrument` for {}", planner.instrument.name))
+        .at(planner.request.playbook.position(loaded, ""))
+        .next("add it under `accounts:` in the inventory, or run the step `as: admin`"))
 }
 
 /// The tag of steps that run whatever `--tags` asks for: stopping and starting, when only the client is wanted.

@@ -183,6 +183,12 @@ pub fn status(rows: &[StatusRow], screen: Screen) -> String {
         if let Some(error) = &row.error {
             text.push_str(&super::error(error, screen));
         }
+        for (run, damage) in
+            row.status.iter().filter_map(|s| s.last_run.as_ref()).filter_map(|r| Some((&r.run, r.damage.as_ref()?)))
+        {
+            // Writing into a string cannot fail.
+            let _ = writeln!(text, "{}: the run {run} cannot be undone, and does not go on: {}", row.instrument, clean(damage));
+        }
         for (component, files) in row.status.iter().flat_map(|s| &s.hand_changes) {
             for file in files.iter().flatten() {
                 // Writing into a string cannot fail.
@@ -202,7 +208,12 @@ fn cells(row: &StatusRow) -> [String; 9] {
     let system = s.facts.get("active_system").and_then(|v| v.as_str()).unwrap_or("unknown").to_owned();
     let versions: Vec<String> = s.versions.iter().map(|(place, version)| format!("{place} {version}")).collect();
     let last = s.last_run.as_ref().map_or_else(String::new, |run| {
-        format!("{} {}", run.run, run.outcome.map_or("unfinished", crate::events::Outcome::word))
+        let word = match run.outcome {
+            _ if run.damage.is_some() => "damaged",
+            Some(outcome) => outcome.word(),
+            None => "unfinished",
+        };
+        format!("{} {word}", run.run)
     });
     let lock = s.lock.as_ref().map_or_else(String::new, |lock| {
         let since = jiff::Timestamp::now().duration_since(lock.since).as_millis();

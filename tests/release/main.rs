@@ -8,6 +8,8 @@ mod support;
 #[path = "../support/terminal.rs"]
 mod terminal;
 
+#[cfg(target_os = "linux")]
+mod bad_input;
 mod disk;
 mod faults;
 mod hand;

@@ -1,10 +1,10 @@
 //! Reading a journal: everything that is whole, and words for what is not.
 
 use super::Entry;
-use crate::error::{IoContext, Result};
+use crate::error::{Error, Result};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A journal as it was found.
 #[derive(Debug, Default)]
@@ -41,8 +41,31 @@ struct Line<'a> {
 /// # Errors
 /// When the file cannot be read at all.
 pub fn read(path: &Path) -> Result<Loaded> {
-    let bytes = std::fs::read(path).cannot(|| format!("read the journal {}", path.display()))?;
-    Ok(parse(&bytes))
+    let bytes = std::fs::read(path).map_err(|e| {
+        Error::io(format!("read the journal {}", path.display()), &e)
+            .next("without its journal nobody knows what the run did: release again, or restore a backup")
+    })?;
+    let mut loaded = parse(&bytes);
+    loaded.miss_end(ended(path));
+    Ok(loaded)
+}
+
+/// Where it stands that a run is over: beside its journal, with the number of its last entry. Without it, a journal
+/// that lost its end could not be told from one whose worker was killed, and the run would be begun again.
+fn end_file(journal: &Path) -> PathBuf {
+    journal.with_file_name("ended")
+}
+
+fn ended(journal: &Path) -> Option<u64> {
+    std::fs::read_to_string(end_file(journal)).ok()?.trim().parse().ok()
+}
+
+/// Notes that a run is over with the entry of this number.
+pub(super) fn note_end(journal: &Path, n: u64) {
+    if let Err(error) = std::fs::write(end_file(journal), n.to_string()) {
+        // The journal itself says it as well.
+        tracing::warn!(%error, "the end of a run is not noted beside its journal");
+    }
 }
 
 /// Reads a journal's bytes, whatever they are.
@@ -64,6 +87,14 @@ pub fn parse(bytes: &[u8]) -> Loaded {
 }
 
 impl Loaded {
+    /// Entries up to the one that ended the run were there.
+    fn miss_end(&mut self, last: Option<u64>) {
+        let next = self.next_number();
+        if let Some(last) = last.filter(|last| *last >= next) {
+            self.damage.push(format!("entries {next} to {last} of the journal are lost"));
+        }
+    }
+
     fn take(&mut self, entry: Entry) {
         let expected = self.next_number();
         if entry.n > expected {

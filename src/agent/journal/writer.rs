@@ -3,6 +3,7 @@
 use super::{Body, Entry, reader};
 use crate::actions::moves::sync_folder;
 use crate::error::{Error, IoContext, Result};
+use crate::events::EventKind;
 use jiff::Timestamp;
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
@@ -65,6 +66,7 @@ impl Writer {
     /// When it cannot be written. The journal is then as before.
     pub fn append(&mut self, at: Timestamp, body: Body, durable: bool) -> Result<u64> {
         let may_use_reserve = !matches!(body, Body::Intend { .. });
+        let is_last_word = matches!(body, Body::Event(EventKind::InstrumentFinished { .. }));
         let entry = Entry { n: self.next, at, body };
         let raw = entry.to_json()?;
         let line = format!("{{\"c\":\"{:08x}\",\"e\":{raw}}}\n", crc32fast::hash(raw.as_bytes()));
@@ -75,6 +77,9 @@ impl Writer {
         written.map_err(|e| Error::io(format!("write the journal {}", self.path.display()), &e))?;
         self.length += line.len() as u64;
         self.next += 1;
+        if is_last_word {
+            reader::note_end(&self.path, entry.n);
+        }
         Ok(entry.n)
     }
 

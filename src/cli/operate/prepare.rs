@@ -4,11 +4,12 @@ use super::fleet::new_run;
 use super::lead::{Led, lead};
 use super::secrets::RunSecrets;
 use super::{Fleet, confirm, dry_run};
+use crate::actions::Action;
 use crate::cli::{GlobalOptions, RunOptions};
 use crate::content::ContentHash;
 use crate::content::pack::Chunk;
 use crate::engine::{Job, Limits};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::events::check_state_folder;
 use crate::kit::{ContentStore, Kit, KitStore, Release};
 use crate::link::{ContentSource, ReadyPack, Start, Submission};
@@ -113,7 +114,19 @@ fn load_kit(fleet: &Fleet, playbook: &LoadedPlaybook, wanted: Option<&str>, cach
     })?;
     let store = KitStore::open(&folder, cache);
     let release = store.choose(wanted)?;
-    store.load(&release, &components, &|_| {}).map(Some)
+    store.load(&release, &components, &|_| {}).map(Some).map_err(|e| located(e, playbook))
+}
+
+/// A component that no release has is a mistake of the step that names it.
+fn located(error: Error, playbook: &LoadedPlaybook) -> Error {
+    let named = |component: &str| {
+        error.kind() == ErrorKind::BadInput && error.details().message.ends_with(&format!("component `{component}`"))
+    };
+    let step = playbook.steps.iter().find(|s| matches!(&s.action, Action::Sync(sync) if named(&sync.component)));
+    match step {
+        Some(step) if error.details().position.is_none() => error.at(playbook.position(step, "/sync/component")),
+        _ => error,
+    }
 }
 
 impl Prepared {

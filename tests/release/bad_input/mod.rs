@@ -33,7 +33,7 @@ impl Site {
         fleet.make(&["NDXLARMOR", "NDXZOOM"]);
         let site = Self { fleet, before: BTreeMap::new() };
         std::fs::create_dir(site.path("")).unwrap();
-        site.put("ndx.yaml", &format!("{HEAD}instruments: {{NDXLARMOR: {{}}, NDXZOOM: {{}}}}\n"));
+        site.put("ndx.yaml", format!("{HEAD}instruments: {{NDXLARMOR: {{}}, NDXZOOM: {{}}}}\n"));
         Self { before: site.state_of_sandboxes(), ..site }
     }
 

@@ -21,6 +21,12 @@ pub enum ErrorKind {
     Refused,
     /// The instrument could not be reached or did not answer.
     Unreachable,
+    /// The machine shows another host key than the one that is known, or none is.
+    HostKey,
+    /// The machine does not let us log on.
+    Logon,
+    /// The machine lets us in, and no agent can be started there.
+    NoAgent,
     /// A wait came to its deadline.
     TimedOut,
     /// The operator cancelled.
@@ -37,6 +43,13 @@ pub enum ErrorKind {
     Protocol,
     /// A bug of ours.
     Internal,
+}
+
+impl ErrorKind {
+    /// True when it kept us from speaking with an instrument's agent.
+    pub fn is_unreachable(self) -> bool {
+        matches!(self, Self::Unreachable | Self::HostKey | Self::Logon | Self::NoAgent)
+    }
 }
 
 /// A place in a file that the operator wrote; lines and columns count from 1.
@@ -175,6 +188,13 @@ impl Error {
     #[must_use]
     pub fn on_host(mut self, host: impl Into<String>) -> Self {
         self.0.host.get_or_insert_with(|| host.into());
+        self
+    }
+
+    /// Says on which instruments, in the place of the one it said.
+    #[must_use]
+    pub fn on_hosts(mut self, hosts: impl Into<String>) -> Self {
+        self.0.host = Some(hosts.into());
         self
     }
 

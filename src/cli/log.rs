@@ -1,43 +1,98 @@
-//! The log of a run: `tracing`, as JSON lines in the run's folder, without secrets.
+//! What is traced: to the log in the run's folder as JSON lines, and with `-vv` to standard error as it happens; without
+//! secrets either way.
 
+use super::GlobalOptions;
 use crate::error::{Error, IoContext, Result};
 use crate::events::RunFolder;
-use crate::report::Verbosity;
 use crate::secrets::Secrets;
 use secrecy::ExposeSecret;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing_subscriber::filter::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
-/// From now on everything that is traced goes to the run's `ibexdeploy.log`. `IBEXDEPLOY_LOG` chooses what, in the
-/// form of `tracing` (`ibexdeploy::link=trace`).
-///
-/// # Errors
-/// When the file cannot be written, or a log was started before.
-pub fn start_log(folder: &RunFolder, verbose: Verbosity, secrets: &Secrets) -> Result<()> {
-    let path = folder.log_file();
-    let file = OpenOptions::new().append(true).create(true).open(&path).cannot(|| format!("write the log {}", path.display()))?;
-    let level = match verbose {
-        0 | 1 => "info,ibexdeploy=debug",
-        _ => "debug,ibexdeploy=trace",
-    };
-    let filter = match std::env::var("IBEXDEPLOY_LOG") {
+/// From this verbosity on, what is traced is shown.
+pub(super) const SHOWN_FROM: u8 = 2;
+
+/// Where traced lines go, and what they must not hold. A process has one.
+#[derive(Clone)]
+pub struct Log(Arc<Mutex<Sinks>>);
+
+#[derive(Default)]
+struct Sinks {
+    /// The run's log; nothing while no run is led.
+    file: Option<File>,
+    secrets: Secrets,
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log").finish_non_exhaustive()
+    }
+}
+
+impl Log {
+    /// Begins to trace. `IBEXDEPLOY_LOG` chooses what, in the form of `tracing` (`ibexdeploy::link=trace`).
+    ///
+    /// # Errors
+    /// When `IBEXDEPLOY_LOG` is not such a form, or tracing was begun before.
+    pub fn start(global: &GlobalOptions) -> Result<Self> {
+        let log = Self(Arc::default());
+        let to_file =
+            fmt::layer().json().with_writer(To { log: log.clone(), sink: Sink::File }).with_filter(filter(global.verbose)?);
+        let to_screen = match global.verbose >= SHOWN_FROM {
+            true => {
+                let lines = fmt::layer().without_time().with_target(false).with_ansi(false);
+                Some(lines.with_writer(To { log: log.clone(), sink: Sink::Screen }).with_filter(filter(global.verbose)?))
+            }
+            false => None,
+        };
+        tracing_subscriber::registry()
+            .with(to_file)
+            .with(to_screen)
+            .try_init()
+            .map_err(|e| Error::internal("the log was started before").because(e))?;
+        Ok(log)
+    }
+
+    /// From now on these values are kept out of everything that is traced.
+    pub fn hide(&self, secrets: &Secrets) {
+        let mut sinks = self.sinks();
+        for (name, value) in with_json_forms(secrets).iter() {
+            sinks.secrets.insert(name, value.clone());
+        }
+    }
+
+    /// From now on everything that is traced goes to the run's `ibexdeploy.log` as well.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep_in(&self, folder: &RunFolder) -> Result<()> {
+        let path = folder.log_file();
+        let file =
+            OpenOptions::new().append(true).create(true).open(&path).cannot(|| format!("write the log {}", path.display()))?;
+        self.sinks().file = Some(file);
+        Ok(())
+    }
+
+    fn sinks(&self) -> MutexGuard<'_, Sinks> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn filter(verbose: u8) -> Result<EnvFilter> {
+    match std::env::var("IBEXDEPLOY_LOG") {
         Ok(wanted) => EnvFilter::try_new(&wanted).map_err(|e| {
             Error::usage(format!("IBEXDEPLOY_LOG=`{wanted}` is not a filter for logs"))
                 .because(e)
                 .next("for example `ibexdeploy=trace`")
-        })?,
-        Err(_) => EnvFilter::new(level),
-    };
-    let redacted = RedactedFile { file: Mutex::new(file), secrets: with_json_forms(secrets) };
-    tracing_subscriber::fmt()
-        .json()
-        .with_env_filter(filter)
-        .with_writer(redacted)
-        .try_init()
-        .map_err(|e| Error::internal("the log was started before").because(e))
+        }),
+        Err(_) if verbose > SHOWN_FROM => Ok(EnvFilter::new("debug,ibexdeploy=trace")),
+        Err(_) => Ok(EnvFilter::new("info,ibexdeploy=debug")),
+    }
 }
 
 /// The secrets, and how they look inside a JSON string.
@@ -52,20 +107,32 @@ fn with_json_forms(secrets: &Secrets) -> Secrets {
     all
 }
 
-/// A file that no secret gets into.
-struct RedactedFile {
-    file: Mutex<File>,
-    secrets: Secrets,
+#[derive(Clone, Copy)]
+enum Sink {
+    File,
+    Screen,
+}
+
+/// One of the places that traced lines go to.
+struct To {
+    log: Log,
+    sink: Sink,
 }
 
 /// One line on its way: the subscriber writes each event with one call.
-struct RedactedLine<'a>(&'a RedactedFile);
+struct Line<'a>(&'a To);
 
-impl Write for RedactedLine<'_> {
+impl Write for Line<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let text = self.0.secrets.redact(&String::from_utf8_lossy(bytes));
-        let mut file = self.0.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        file.write_all(text.as_bytes())?;
+        let To { log, sink } = self.0;
+        let mut sinks = log.sinks();
+        let Sinks { file, secrets } = &mut *sinks;
+        let clean = || secrets.redact(&String::from_utf8_lossy(bytes));
+        match (sink, file) {
+            (Sink::File, Some(file)) => file.write_all(clean().as_bytes())?,
+            (Sink::File, None) => {}
+            (Sink::Screen, _) => io::stderr().write_all(clean().as_bytes())?,
+        }
         Ok(bytes.len())
     }
 
@@ -74,11 +141,11 @@ impl Write for RedactedLine<'_> {
     }
 }
 
-impl<'a> MakeWriter<'a> for RedactedFile {
-    type Writer = RedactedLine<'a>;
+impl<'a> MakeWriter<'a> for To {
+    type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        RedactedLine(self)
+        Line(self)
     }
 }
 
@@ -93,8 +160,10 @@ mod tests {
         let path = folder.path().join("log");
         let mut secrets = Secrets::default();
         secrets.insert("mysql_root", r#"pa"ss\w"#.to_owned().into());
-        let writer = RedactedFile { file: Mutex::new(File::create(&path).unwrap()), secrets: with_json_forms(&secrets) };
-        let subscriber = tracing_subscriber::fmt().json().with_writer(writer).finish();
+        let log = Log(Arc::default());
+        log.hide(&secrets);
+        log.sinks().file = Some(File::create(&path).unwrap());
+        let subscriber = tracing_subscriber::registry().with(fmt::layer().json().with_writer(To { log, sink: Sink::File }));
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(command = r#"mysql -ppa"ss\w"#, "asks pa\"ss\\w of the database");
         });

@@ -24,9 +24,10 @@ mod schema;
 mod stage;
 mod status;
 mod table;
+mod trust;
 mod unlock;
 
-pub use log::start_log;
+pub use log::Log;
 pub use options::{GlobalOptions, OutputForm, RunOptions, TargetOptions};
 pub use output::document;
 
@@ -74,6 +75,7 @@ enum Command {
     Schema(schema::Schema),
     Stage(stage::Stage),
     Status(status::Status),
+    Trust(trust::Trust),
     Unlock(unlock::Unlock),
 }
 
@@ -98,6 +100,7 @@ impl Command {
             Self::Schema(c) => c.run(),
             Self::Stage(c) => c.run(global),
             Self::Status(c) => c.run(global),
+            Self::Trust(c) => c.run(global),
             Self::Unlock(c) => c.run(global),
         }
     }

@@ -1,5 +1,6 @@
 //! Options that every command knows, and those that choose instruments.
 
+use super::log::SHOWN_FROM;
 use crate::error::{Error, Result};
 use crate::events;
 use crate::inventory::Selection;
@@ -33,7 +34,7 @@ pub struct GlobalOptions {
     /// The form of the output [default: pretty on a terminal, else plain]
     #[arg(long, global = true, env = "IBEXDEPLOY_OUTPUT", value_enum, value_name = "FORM")]
     pub output: Option<OutputForm>,
-    /// More detail; twice for the conversation with each agent
+    /// More detail; twice for connections as they are made, on standard error
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
     /// Where builds of the agent for other platforms lie, besides beside this executable
@@ -70,7 +71,8 @@ impl GlobalOptions {
             Some(OutputForm::Pretty) => Form::Pretty,
             Some(OutputForm::Plain) => Form::Plain,
             Some(OutputForm::Json) => Form::Json,
-            None if std::io::stdout().is_terminal() => Form::Pretty,
+            // Traced lines and bars would write over each other.
+            None if self.verbose < SHOWN_FROM && std::io::stdout().is_terminal() => Form::Pretty,
             None => Form::Plain,
         }
     }

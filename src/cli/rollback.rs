@@ -9,7 +9,6 @@ use crate::link::{Link, Start};
 use crate::plan::{PLAN_FORMAT, Plan, Target};
 use crate::protocol::{RollbackOptions, RollbackPreview};
 use crate::report::{self, Screen};
-use crate::secrets::Secrets;
 use clap::Args;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -64,7 +63,8 @@ impl Rollback {
             access: fleet.access(None, Some(&self.options.run))?,
             limits: limits(&fleet, &self.options.run)?,
             deadline: self.options.run.deadline.map(|span| span.0),
-            secrets: Secrets::default(),
+            log: fleet.log.clone(),
+            secrets: fleet.logon_secrets()?,
             plan: plan_of(&fleet, as_run, targets),
             state: fleet.state.clone(),
             resumed: None,

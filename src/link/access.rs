@@ -79,9 +79,8 @@ impl Access {
         match self.knock(target).await? {
             Opened::Stream(stream) => Ok(stream),
             Opened::AgentMissing { said } => {
-                Err(Error::new(ErrorKind::Unreachable, "the agent was brought, and the machine does not start it")
+                Err(Error::new(ErrorKind::NoAgent, "the agent was brought, and the machine does not start it")
                     .with_output(said)
-                    .lasting()
                     .next("its last words say why: perhaps antivirus or AppLocker took it away"))
             }
         }

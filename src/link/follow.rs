@@ -247,7 +247,7 @@ impl Follower<'_> {
 
     fn give_up(&self, error: Error) -> End {
         let error = error.on_host(&self.target.plan.instrument);
-        if !error.is_temporary() && error.kind() != ErrorKind::Unreachable {
+        if !error.is_temporary() && !error.kind().is_unreachable() {
             return End::Failed(error);
         }
         if !self.asked {

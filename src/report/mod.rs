@@ -1,6 +1,7 @@
 //! What people and programs see of a run: consumers of events, and the only room that formats for people.
 
 mod answers;
+mod check;
 mod error;
 mod estimate;
 mod json;
@@ -14,8 +15,10 @@ mod style;
 mod summary;
 mod table;
 pub mod text;
+mod trust;
 
 pub use answers::{DryRun, StatusRow, dry_run, rollback_previews, status, what_will_happen};
+pub use check::{CheckRow, Found, check};
 pub use error::{error, error_json};
 pub use estimate::{Estimate, EstimateFrom, PastRun, estimate};
 pub use lines::Verbosity;
@@ -25,6 +28,7 @@ pub use runs::{StoredRun, damage_lines, run_events, run_list, run_pruned, run_sh
 pub use style::Screen;
 pub use summary::{Report, Where};
 pub use table::{Column, Table};
+pub use trust::{TrustRow, trust};
 
 use crate::events::{Event, RunState};
 use indicatif::ProgressDrawTarget;

@@ -30,7 +30,11 @@ pub(super) fn ask(global: &GlobalOptions, prepared: &Prepared, options: &RunOpti
     Ok(if all.iter().all(DryRun::would_succeed) { exit::OK } else { exit::SOME_FAILED })
 }
 
-async fn probe(target: Target, link: &mut Link) -> Result<Vec<DryRunStep>> {
+/// Asks one instrument what the steps of a plan would do.
+///
+/// # Errors
+/// When the link breaks, or the plan is not for that machine.
+pub(in crate::cli) async fn probe(target: Target, link: &mut Link) -> Result<Vec<DryRunStep>> {
     match link.query(Query::DryRun { plan: Box::new(target.plan) }).await? {
         QueryReply::DryRun { steps, .. } => Ok(steps),
         _ => Err(unexpected_reply()),

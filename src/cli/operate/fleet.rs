@@ -3,7 +3,7 @@
 use super::lead::runtime;
 use super::rehearse;
 use super::secrets::Fetched;
-use crate::cli::{GlobalOptions, RunOptions, TargetOptions};
+use crate::cli::{GlobalOptions, Log, RunOptions, TargetOptions};
 use crate::content::ContentHash;
 use crate::engine::{Conversation, ask_all};
 use crate::error::{Error, IoContext, Result};
@@ -35,6 +35,7 @@ pub(in crate::cli) struct Fleet {
     pub(in crate::cli) rehearsal: bool,
     /// user@host.
     pub(in crate::cli) operator: String,
+    pub(in crate::cli) log: Log,
     /// A folder with builds of the agent for other platforms.
     agents: Option<PathBuf>,
     /// What logging on to the instruments needs, fetched when it is needed first.
@@ -81,6 +82,7 @@ impl Fleet {
             kits,
             rehearsal: global.rehearse.is_some(),
             operator: operator(),
+            log: Log::start(global)?,
             agents: global.agent_dir.clone(),
             logons: OnceCell::new(),
         })
@@ -107,6 +109,7 @@ impl Fleet {
             kits: global.kits.clone(),
             rehearsal,
             operator: operator(),
+            log: Log::start(global)?,
             agents: global.agent_dir.clone(),
             logons: OnceCell::new(),
         })
@@ -136,6 +139,7 @@ impl Fleet {
     /// When this executable cannot be read.
     pub(in crate::cli) fn access(&self, content: Option<Arc<dyn ContentSource>>, options: Option<&RunOptions>) -> Result<Access> {
         let program = std::env::current_exe().cannot(|| "find this executable")?;
+        self.log.hide(&self.logon_secrets()?);
         let mut patience = Patience::default();
         if let Some(deadline) = options.and_then(|o| o.deadline) {
             patience.reconnect = deadline.0;
@@ -175,6 +179,20 @@ impl Fleet {
             }
         }
         Ok(self.logons.get_or_init(|| logons))
+    }
+
+    /// The same for redaction, all together.
+    ///
+    /// # Errors
+    /// As [`Fleet::logons`].
+    pub(in crate::cli) fn logon_secrets(&self) -> Result<Secrets> {
+        let mut all = Secrets::default();
+        for (name, logon) in self.logons()? {
+            for (secret, value) in logon.iter() {
+                all.insert(format!("{secret} of {name}, to log on"), value.clone());
+            }
+        }
+        Ok(all)
     }
 
     /// The environment variables that secrets come from. No agent inherits them: it gets the secrets that its plan names.

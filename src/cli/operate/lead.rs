@@ -1,7 +1,7 @@
 //! Leading a run: the folder, the log, the reporter, Ctrl-C, the engine.
 
 use super::confirmed;
-use crate::cli::{GlobalOptions, start_log, write_out};
+use crate::cli::{GlobalOptions, Log, write_out};
 use crate::engine::{self, Ask, CancelToken, Canceller, EngineRequest, EventSink, Job, Limits, cancellation};
 use crate::error::{Error, IoContext, Result};
 use crate::events::{RunFolder, RunState};
@@ -23,6 +23,7 @@ pub(in crate::cli) struct Led {
     pub(in crate::cli) access: Access,
     pub(in crate::cli) limits: Limits,
     pub(in crate::cli) deadline: Option<Duration>,
+    pub(in crate::cli) log: Log,
     /// For redaction.
     pub(in crate::cli) secrets: Secrets,
     /// The state folder.
@@ -47,7 +48,8 @@ pub(in crate::cli) fn lead(global: &GlobalOptions, led: Led) -> Result<u8> {
             (folder, RunState::default())
         }
     };
-    start_log(&folder, global.verbose, &led.secrets)?;
+    led.log.hide(&led.secrets);
+    led.log.keep_in(&folder)?;
     let at_once = led.limits.jobs;
     let place = Where { folder: Some(folder.path().to_owned()) };
     let reporter = report::open(global.form(), global.verbose, Screen::of_stdout(), place, Box::new(std::io::stdout()));

@@ -9,10 +9,10 @@ mod prepare;
 mod rehearse;
 mod secrets;
 
-pub(super) use confirm::confirm;
-use confirm::confirmed;
+pub(super) use confirm::{confirm, confirmed};
+pub(super) use dry_run::probe;
 pub(super) use fleet::{Fleet, ask, new_run};
-pub(super) use lead::{Led, lead};
+pub(super) use lead::{Led, lead, runtime};
 pub(super) use options::PlaybookOptions;
 use prepare::Prepared;
 pub(super) use prepare::{Wanted, go, kit_content, limits, prepare};

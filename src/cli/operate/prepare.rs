@@ -179,6 +179,7 @@ pub(in crate::cli) fn go(global: &GlobalOptions, prepared: Prepared, options: &R
             access: prepared.access(options)?,
             limits,
             deadline: options.deadline.map(|span| span.0),
+            log: prepared.fleet.log.clone(),
             secrets: prepared.secrets.all,
             state: prepared.fleet.state,
             plan: prepared.plan,

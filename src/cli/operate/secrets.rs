@@ -45,10 +45,8 @@ pub(in crate::cli) fn resolve(fleet: &Fleet, plan: &Plan) -> Result<RunSecrets> 
         run.by_instrument.insert(name.clone(), secrets);
     }
     // What logs on must not be shown either.
-    for (name, logon) in fleet.logons()? {
-        for (secret, value) in logon.iter() {
-            run.all.insert(format!("{secret} of {name}, to log on"), value.clone());
-        }
+    for (name, value) in fleet.logon_secrets()?.iter() {
+        run.all.insert(name, value.clone());
     }
     Ok(run)
 }

@@ -7,7 +7,6 @@ use crate::error::{Error, Result};
 use crate::events::{Outcome, RunFolder, RunState};
 use crate::link::{Start, Submission};
 use crate::plan::{self, PLAN_FORMAT, Plan};
-use crate::secrets::Secrets;
 use clap::Args;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,6 +61,7 @@ impl Resume {
             access: fleet.access(Some(content), Some(&self.run))?,
             limits: limits(&fleet, &self.run)?,
             deadline: self.run.deadline.map(|span| span.0),
+            log: fleet.log.clone(),
             secrets: secrets.all,
             state: fleet.state,
             resumed: Some(folder),
@@ -98,7 +98,8 @@ impl Resume {
             access: fleet.access(None, Some(&self.run))?,
             limits: limits(&fleet, &self.run)?,
             deadline: self.run.deadline.map(|span| span.0),
-            secrets: Secrets::default(),
+            log: fleet.log.clone(),
+            secrets: fleet.logon_secrets()?,
             state: fleet.state,
             resumed: None,
             plan,

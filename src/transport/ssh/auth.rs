@@ -82,8 +82,7 @@ impl Attempt<'_> {
             return self.agent_key(agent, &held);
         }
         if !path.exists() {
-            return Err(Error::new(ErrorKind::Unreachable, format!("the key file {} is not there", path.display()))
-                .lasting()
+            return Err(Error::new(ErrorKind::Logon, format!("the key file {} is not there", path.display()))
                 .next("correct `key` in the inventory, or put the key there"));
         }
         self.key_file(path)
@@ -164,9 +163,8 @@ impl Attempt<'_> {
                 self.hop.user
             )
         };
-        Error::new(ErrorKind::Unreachable, format!("{} does not let us log on", self.hop.shown()))
+        Error::new(ErrorKind::Logon, format!("{} does not let us log on", self.hop.shown()))
             .because(format!("it takes {methods}; tried: {tried}"))
-            .lasting()
             .next(next)
     }
 }

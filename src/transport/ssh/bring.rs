@@ -75,9 +75,8 @@ fn executable_suffix(home: &RemoteHome) -> &'static str {
 fn open_sftp(connected: &Connected) -> Result<Sftp> {
     Limit::of(PIECE_LIMIT).arm(&connected.session, "opening SFTP")?;
     connected.session.sftp().map_err(|e| {
-        Error::new(ErrorKind::Unreachable, "the server has no SFTP, by which the agent would be brought")
+        Error::new(ErrorKind::NoAgent, "the server has no SFTP, by which the agent would be brought")
             .because(e)
-            .lasting()
             .next("switch the server's sftp subsystem on, or put the agent there yourself and write `agent: preinstalled`")
     })
 }
@@ -88,13 +87,11 @@ fn check_platform(sftp: &Sftp, home: &RemoteHome) -> Result<()> {
     let text = here.to_string_lossy();
     let windows = text.as_bytes().get(2) == Some(&b':');
     match home {
-        RemoteHome::Windows if !windows => Err(Error::new(ErrorKind::Unreachable, "it is no Windows machine")
+        RemoteHome::Windows if !windows => Err(Error::new(ErrorKind::NoAgent, "it is no Windows machine")
             .because(format!("its SFTP server is in {text}"))
-            .lasting()
             .next("a Linux machine that stands for an instrument needs `root:` in its transport's settings")),
-        RemoteHome::Unix { .. } if windows => Err(Error::new(ErrorKind::Unreachable, "it is a Windows machine")
+        RemoteHome::Unix { .. } if windows => Err(Error::new(ErrorKind::NoAgent, "it is a Windows machine")
             .because(format!("its SFTP server is in {text}"))
-            .lasting()
             .next("take `root:` out of its transport's settings")),
         _ => Ok(()),
     }
@@ -124,8 +121,7 @@ fn make_folders(sftp: &Sftp, home: &RemoteHome) -> Result<()> {
 }
 
 fn no_root(root: &str, why: &str) -> Error {
-    Error::new(ErrorKind::Unreachable, format!("the folder {root} cannot be used there: {why}"))
-        .lasting()
+    Error::new(ErrorKind::NoAgent, format!("the folder {root} cannot be used there: {why}"))
         .next("`root:` in the inventory names the folder that stands for the instrument's drives: make it, or correct it")
 }
 
@@ -143,7 +139,7 @@ fn send(connected: &Connected, sftp: &Sftp, build: &Build, file: &Path) -> Resul
             break;
         }
         Limit::of(PIECE_LIMIT).arm(&connected.session, "bringing the agent")?;
-        to.write_all(&piece[..read]).map_err(|e| not_written(&shown, size, &e))?;
+        to.write_all(&piece[..read]).map_err(|e| not_written(connected, &shown, size, &e))?;
     }
     Limit::of(PIECE_LIMIT).arm(&connected.session, "bringing the agent")?;
     // Not every server knows fsync; the hash is checked in any case.
@@ -151,7 +147,8 @@ fn send(connected: &Connected, sftp: &Sftp, build: &Build, file: &Path) -> Resul
     let arrived = to.stat().map_err(|e| cannot(&shown, &e))?;
     to.close().map_err(|e| cannot(&shown, &e))?;
     if arrived.size != Some(size) {
-        return Err(not_written(&shown, size, &std::io::Error::other(format!("only {:?} bytes arrived", arrived.size))));
+        let short = std::io::Error::other(format!("{} of {size} bytes arrived", arrived.size.unwrap_or(0)));
+        return Err(not_written(connected, &shown, size, &short));
     }
     make_executable(sftp, file, arrived)
 }
@@ -169,19 +166,25 @@ fn make_executable(sftp: &Sftp, file: &Path, stat: FileStat) -> Result<()> {
     }
 }
 
-fn not_written(what: &str, size: u64, e: &std::io::Error) -> Error {
+fn not_written(connected: &Connected, what: &str, size: u64, e: &std::io::Error) -> Error {
+    // The socket cannot send or receive, or was closed, or an answer did not come.
+    const BROKEN: [i32; 4] = [-7, -43, -13, -9];
+    let last = ssh2::Error::last_session_error(&connected.session);
+    if last.is_some_and(|e| matches!(e.code(), ErrorCode::Session(code) if BROKEN.contains(&code))) {
+        return Error::new(ErrorKind::Unreachable, "the connection broke while the agent was being brought").because(e);
+    }
     // SFTP has one word for all failures of the disk.
-    Error::new(ErrorKind::OutOfSpace, format!("cannot {what}"))
+    Error::new(ErrorKind::NoAgent, format!("cannot {what}"))
         .because(e)
         .next(format!("see whether {} MB are free there, and whether the account may write", size.div_ceil(1_000_000)))
 }
 
 fn cannot(what: &str, e: &ssh2::Error) -> Error {
-    let lasting = matches!(e.code(), ErrorCode::SFTP(_));
-    let error = Error::new(ErrorKind::Unreachable, format!("cannot {what} on the machine"))
+    // The server's own word, or a connection that broke.
+    let kind = if matches!(e.code(), ErrorCode::SFTP(_)) { ErrorKind::NoAgent } else { ErrorKind::Unreachable };
+    Error::new(kind, format!("cannot {what} on the machine"))
         .because(e)
-        .next("see that the account owns the agent's home, and that there is room on the disk");
-    if lasting { error.lasting() } else { error }
+        .next("see that the account owns the agent's home, and that there is room on the disk")
 }
 
 /// Starts what was brought: it checks its own hash and goes where it belongs.
@@ -204,8 +207,7 @@ fn install(connected: &Connected, home: &RemoteHome, name: &str, build: &Content
         return Ok(());
     }
     out.extend_from_slice(&said);
-    Err(Error::new(ErrorKind::Unreachable, "the agent that was brought does not run on that machine")
+    Err(Error::new(ErrorKind::NoAgent, "the agent that was brought does not run on that machine")
         .with_output(lines(&out))
-        .lasting()
         .next("its last words say why: a wrong architecture, a disk mounted `noexec`, antivirus or AppLocker, a shell that lets nothing run"))
 }

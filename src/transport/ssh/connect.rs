@@ -190,7 +190,7 @@ pub(super) fn connect(hop: &Hop, stream: Option<TcpStream>, instrument: &str, li
     tracing::debug!(
         kind = shown.algorithm().as_str(),
         fingerprint = %shown.fingerprint(HashAlg::Sha256),
-        verdict = ?verdict,
+        %verdict,
         "the server's host key"
     );
     if let Some(error) = refusal(&hop.known_as, &shown, &verdict, instrument) {

@@ -42,6 +42,17 @@ pub(super) enum Verdict {
     Unknown,
 }
 
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Known(place) => write!(f, "known ({place})"),
+            Self::Revoked(place) => write!(f, "revoked ({place})"),
+            Self::Changed { place, known } | Self::OtherKinds { place, known } => write!(f, "known is {known} ({place})"),
+            Self::Unknown => f.write_str("not known"),
+        }
+    }
+}
+
 /// A line of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
@@ -264,7 +275,7 @@ pub(super) fn refusal(server: &ServerName, shown: &PublicKey, verdict: &Verdict,
     let fingerprint = shown.fingerprint(HashAlg::Sha256);
     let kind = shown.algorithm();
     let name = server.written();
-    let error = |message: String| Error::new(ErrorKind::Unreachable, message).lasting();
+    let error = |message: String| Error::new(ErrorKind::HostKey, message);
     match verdict {
         Verdict::Known(_) => None,
         Verdict::Unknown => Some(

@@ -33,6 +33,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use stream::{End, SshStream};
+use tracing::Instrument as _;
 
 /// How long connecting and logging on may take, when the inventory does not say.
 const CONNECT: Duration = Duration::from_secs(20);
@@ -66,6 +67,11 @@ impl Ssh {
     }
 
     pub(super) async fn open(&self, target: &Target, spec: &SshSpec) -> Result<Opened> {
+        let span = tracing::debug_span!("ssh", instrument = target.plan.instrument);
+        self.open_stream(target, spec).instrument(span).await
+    }
+
+    async fn open_stream(&self, target: &Target, spec: &SshSpec) -> Result<Opened> {
         let home = RemoteHome::of(spec)?;
         let build = self.build(spec, &home)?;
         let command = home.command(&home.executable(build.as_ref().map(|b| &b.hash)), "attach");
@@ -106,13 +112,17 @@ impl Ssh {
             return Ok(Opened::AgentMissing { said });
         }
         let file = home.file(&home.executable(None));
-        Err(Error::new(ErrorKind::Unreachable, "the agent does not start, and none may be brought (`agent: preinstalled`)")
+        Err(Error::new(ErrorKind::NoAgent, "the agent does not start, and none may be brought (`agent: preinstalled`)")
             .with_output(said)
-            .lasting()
             .next(format!("put this build of ibexdeploy there as {file}, or let it be brought")))
     }
 
     pub(super) async fn bring(&self, target: &Target, spec: &SshSpec) -> Result<()> {
+        let span = tracing::debug_span!("ssh", instrument = target.plan.instrument);
+        self.bring_agent(target, spec).instrument(span).await
+    }
+
+    async fn bring_agent(&self, target: &Target, spec: &SshSpec) -> Result<()> {
         let home = RemoteHome::of(spec)?;
         let Some(build) = self.build(spec, &home)? else {
             return Err(Error::internal("an agent is to be brought where none may be"));

@@ -63,7 +63,9 @@ pub(super) fn start(connected: Connected, purpose: &Purpose<'_>) -> Result<SshSt
     let (outer, inner) = tokio::io::duplex(PIPE);
     let shared = Arc::new(Shared::default());
     let pump = Pump::new(connected, channel, inner, Arc::clone(&shared)).cannot(|| "wait on an SSH connection")?;
-    std::thread::Builder::new().name("ssh".to_owned()).spawn(move || pump.serve()).cannot(|| "start a thread for SSH")?;
+    let span = tracing::Span::current();
+    let serve = move || span.in_scope(|| pump.serve());
+    std::thread::Builder::new().name("ssh".to_owned()).spawn(serve).cannot(|| "start a thread for SSH")?;
     Ok(SshStream::new(outer, shared))
 }
 

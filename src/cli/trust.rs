@@ -1,0 +1,111 @@
+//! `ibexdeploy trust`.
+
+use super::operate::{Fleet, confirmed, runtime};
+use super::{GlobalOptions, TargetOptions, exit, output};
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::TransportSpec;
+use crate::report::{self, Screen, TrustRow};
+use crate::transport::{HostKey, KeyState, Ssh};
+use clap::Args;
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use tokio::task::JoinSet;
+
+/// Show the SSH host keys of instruments, and record those that you confirm
+#[derive(Debug, Args)]
+pub(super) struct Trust {
+    #[command(flatten)]
+    targets: TargetOptions,
+    /// Record keys also where another one is recorded: that one is taken out
+    #[arg(long)]
+    replace: bool,
+    /// Do not ask: the fingerprints were compared already
+    #[arg(short, long)]
+    yes: bool,
+}
+
+impl Trust {
+    pub(super) fn run(self, global: &GlobalOptions) -> Result<u8> {
+        let fleet = Fleet::choose(global, &self.targets)?;
+        let answers = runtime()?.block_on(ask_all(&fleet))?;
+        let wanted: Vec<&HostKey> =
+            answers.iter().filter_map(|(_, key)| key.as_ref().ok()).filter(|k| self.is_wanted(k)).collect();
+        let rows = |recorded: bool| -> Vec<TrustRow> {
+            answers.iter().map(|(name, key)| row(name, key, recorded && key.as_ref().is_ok_and(|k| self.is_wanted(k)))).collect()
+        };
+        if !wanted.is_empty() {
+            self.confirm(global, &rows(false), &wanted)?;
+            for key in &wanted {
+                key.record(self.replace)?;
+            }
+        }
+        let rows = rows(!wanted.is_empty());
+        output::document(global, &rows, || report::trust(&rows, Screen::of_stdout()))?;
+        Ok(if rows.iter().all(TrustRow::is_well) { exit::OK } else { exit::SOME_FAILED })
+    }
+
+    fn is_wanted(&self, key: &HostKey) -> bool {
+        match key.state {
+            KeyState::New => true,
+            KeyState::Other { .. } => self.replace,
+            KeyState::Known(_) | KeyState::Revoked(_) => false,
+        }
+    }
+
+    /// Shows what is to be recorded and asks; the fingerprints are to be compared by a person.
+    fn confirm(&self, global: &GlobalOptions, rows: &[TrustRow], wanted: &[&HostKey]) -> Result<()> {
+        if self.yes {
+            return Ok(());
+        }
+        let refused = |why: &str| Error::new(ErrorKind::Refused, format!("no key was recorded: {why}"));
+        if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+            output::document(global, &rows, || report::trust(rows, Screen::of_stdout()))?;
+            return Err(refused("there is no terminal to ask on")
+                .next("compare the fingerprints with those that the machines show, then add --yes"));
+        }
+        // Where the terminal takes nothing, the question that follows fails.
+        let _ = std::io::stderr().write_all(report::trust(rows, Screen::of_stderr()).as_bytes());
+        let question = format!("Record {} in {}?", report::text::count(wanted.len(), "key"), wanted[0].file.display());
+        if confirmed(&question)? { Ok(()) } else { Err(refused("not confirmed")) }
+    }
+}
+
+/// The host keys of all, in parallel; instruments that are not reached over SSH have none.
+async fn ask_all(fleet: &Fleet) -> Result<Vec<(String, Result<HostKey>)>> {
+    let ssh = Arc::new(Ssh::new(fleet.logons()?.clone(), None));
+    let mut tasks = JoinSet::new();
+    for (at, instrument) in fleet.instruments().into_iter().enumerate() {
+        let (ssh, name, transport) = (Arc::clone(&ssh), instrument.name.clone(), instrument.transport.clone());
+        tasks.spawn(async move {
+            let key = match &transport {
+                TransportSpec::Ssh(spec) => ssh.host_key(&name, spec).await,
+                other => Err(Error::usage(format!("it is reached by `{}`, which has no host keys", other.name()))),
+            };
+            (at, (name.clone(), key.map_err(|e| e.on_host(name))))
+        });
+    }
+    let mut answers = tasks.join_all().await;
+    answers.sort_by_key(|(at, _)| *at);
+    Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+}
+
+fn row(name: &str, key: &Result<HostKey>, recorded: bool) -> TrustRow {
+    let mut row = TrustRow { instrument: name.to_owned(), ..TrustRow::default() };
+    match key {
+        Err(error) => row.error = Some(error.clone()),
+        Ok(key) => {
+            row.server = key.server.clone();
+            row.kind = key.kind.clone();
+            row.fingerprint = key.fingerprint.clone();
+            row.file = key.file.display().to_string();
+            (row.state, row.known) = match &key.state {
+                _ if recorded => ("recorded now", None),
+                KeyState::Known(place) => ("known", Some(place.clone())),
+                KeyState::New => ("new", None),
+                KeyState::Other { known, place } => ("CHANGED", Some(format!("{known} ({place})"))),
+                KeyState::Revoked(place) => ("REVOKED", Some(place.clone())),
+            };
+        }
+    }
+    row
+}

@@ -21,13 +21,11 @@ use ibexdeploy::protocol::{
 };
 use ibexdeploy::report::{self, Form, Recorder, Screen, Where};
 use ibexdeploy::secrets::Secrets;
-use ibexdeploy::transport::{AgentStream, Transport};
+use ibexdeploy::transport::{Opened, Soon, Transport};
 use ibexdeploy::{Error, Result};
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::io::{Write, stdout};
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::io::DuplexStream;
@@ -156,7 +154,7 @@ struct Instruments {
 }
 
 impl Transport for Instruments {
-    fn open<'a>(&'a self, target: &'a Target) -> Pin<Box<dyn Future<Output = Result<AgentStream>> + Send + 'a>> {
+    fn open<'a>(&'a self, target: &'a Target) -> Soon<'a, Opened> {
         Box::pin(async move {
             let (here, there) = tokio::io::duplex(64 * 1024);
             let instrument = Instrument {
@@ -166,7 +164,7 @@ impl Transport for Instruments {
                 missing: self.wants.len(),
             };
             tokio::spawn(instrument.serve(there, self.wants.clone()));
-            Ok(Box::new(here) as AgentStream)
+            Ok(Opened::Stream(Box::new(here)))
         })
     }
 }

@@ -199,6 +199,13 @@ impl Error {
         self
     }
 
+    /// Marks the error as one that trying again does not help.
+    #[must_use]
+    pub fn lasting(mut self) -> Self {
+        self.0.temporary = false;
+        self
+    }
+
     /// Message and advice in one line, for the readers of file formats, which take nothing but text.
     /// `yaml` takes them apart again.
     pub fn with_advice(&self) -> String {

@@ -1,8 +1,10 @@
 //! `attach`: relays between standard input and output and the worker's socket, and starts the worker when none runs.
 
+use super::builds;
 use super::home::Home;
 use super::worker::GREETING;
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::protocol::STREAM_MARK;
 use interprocess::local_socket::Name;
 use interprocess::local_socket::tokio::{Stream, prelude::*};
 use std::path::Path;
@@ -55,10 +57,20 @@ pub fn attach(root: Option<&Path>) -> Result<()> {
         .enable_all()
         .build()
         .cannot(|| "start the threads of attach")?;
-    let relayed = runtime.block_on(async { relay(connect(&home).await?).await });
+    let relayed = runtime.block_on(async {
+        begin_stream().await?;
+        relay(connect(&home).await?).await
+    });
     // Not a plain return: dropping the runtime would wait for a read of standard input that may never end.
     runtime.shutdown_background();
     relayed
+}
+
+/// Says that an agent's stream begins here: a login shell may have written before.
+async fn begin_stream() -> Result<()> {
+    let mut out = tokio::io::stdout();
+    out.write_all(STREAM_MARK).await.cannot(|| "write to standard output")?;
+    out.flush().await.cannot(|| "write to standard output")
 }
 
 async fn connect(home: &Home) -> Result<Stream> {
@@ -98,7 +110,7 @@ async fn greeted(home: &Home) -> Result<Stream> {
 }
 
 fn start_worker(home: &Home) -> Result<()> {
-    let executable = std::env::current_exe().cannot(|| "find this executable")?;
+    let executable = builds::for_worker(home)?;
     let path = home.folder().join("worker.log");
     let large = std::fs::metadata(&path).is_ok_and(|m| m.len() > LOG_LIMIT);
     let log = std::fs::OpenOptions::new()

@@ -6,6 +6,7 @@ pub mod journal;
 pub mod lock;
 
 mod attach;
+mod builds;
 mod content;
 mod detach;
 mod driver;
@@ -19,5 +20,6 @@ mod session;
 mod worker;
 
 pub use attach::attach;
+pub use builds::install;
 pub use jobs::run_job;
 pub use worker::worker;

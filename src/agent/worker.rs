@@ -219,7 +219,8 @@ impl Worker {
 
     fn accept(&self, dir: &Path, plan: InstrumentPlan) -> Result<Run> {
         std::fs::create_dir_all(dir).cannot(|| format!("make the folder {}", dir.display()))?;
-        let accepted = write_json(&dir.join("plan.json"), &plan).and_then(|()| Run::open(dir, plan)).and_then(|(run, _)| {
+        let written = super::builds::note(dir, &self.machine.build).and_then(|()| write_json(&dir.join("plan.json"), &plan));
+        let accepted = written.and_then(|()| Run::open(dir, plan)).and_then(|(run, _)| {
             Driver::accept(&run);
             run.journal_trouble().map_or(Ok(run), Err)
         });

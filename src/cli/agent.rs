@@ -1,8 +1,10 @@
 //! `ibexdeploy agent`: what transports and workers start; not for people.
 
-use super::exit;
+use super::{exit, write_out};
 use crate::agent;
+use crate::content::ContentHash;
 use crate::error::Result;
+use crate::protocol::STREAM_MARK;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -20,6 +22,15 @@ enum Part {
         /// The root folder of a sandbox
         #[arg(long, value_name = "DIR")]
         root: Option<PathBuf>,
+    },
+    /// Put this executable, which was brought into the home, into its place there
+    Install {
+        /// The root folder of a sandbox
+        #[arg(long, value_name = "DIR")]
+        root: Option<PathBuf>,
+        /// The hash of what was sent
+        #[arg(long, value_name = "HASH")]
+        build: ContentHash,
     },
     /// Carry out runs until nobody needs it
     Worker {
@@ -43,6 +54,10 @@ impl Agent {
                 // Standard error is the worker's log file. Should somebody have begun a log already, that one goes on.
                 let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).try_init();
                 agent::worker(root.as_deref())?;
+            }
+            Part::Install { root, build } => {
+                agent::install(root.as_deref(), &build)?;
+                write_out(&String::from_utf8_lossy(STREAM_MARK))?;
             }
             Part::Job { folder } => agent::run_job(&folder)?,
         }

@@ -3,7 +3,6 @@
 use super::{GlobalOptions, TargetOptions, exit, table, write_out};
 use crate::error::{Error, Result};
 use crate::inventory::{Instrument, Inventory as Loaded, KitTransfer, Selection};
-use crate::plan::TransportSpec;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -75,10 +74,7 @@ fn joined(words: &BTreeSet<String>) -> String {
 }
 
 fn transport(instrument: &Instrument) -> &str {
-    match &instrument.transport {
-        TransportSpec::Local { .. } => "local",
-        TransportSpec::Unsupported { name } => name,
-    }
+    instrument.transport.name()
 }
 
 fn retirement(instrument: &Instrument) -> String {

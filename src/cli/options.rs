@@ -36,6 +36,9 @@ pub struct GlobalOptions {
     /// More detail; twice for the conversation with each agent
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
+    /// Where builds of the agent for other platforms lie, besides beside this executable
+    #[arg(long, global = true, env = "IBEXDEPLOY_AGENT_DIR", value_name = "DIR")]
+    pub agent_dir: Option<PathBuf>,
     /// Run on sandboxes made from the inventory instead of the instruments; with DIR, go on with those found there
     #[arg(long, global = true, value_name = "DIR", num_args = 0..=1, require_equals = true)]
     pub rehearse: Option<Option<PathBuf>>,

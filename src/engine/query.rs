@@ -32,7 +32,7 @@ pub async fn ask_all<T: Send + 'static>(
             let _place = places.acquire_owned().await;
             let name = target.plan.instrument.clone();
             let talk = async {
-                let link = access.open(&target).await?;
+                let link = access.open(&target, &|| {}).await?;
                 conversation(target, link).await
             };
             let answer = timeout(limit, talk)

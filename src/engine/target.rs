@@ -120,7 +120,7 @@ fn run_of(job: &Job) -> RunId {
 fn at_work(kind: &EventKind) -> Option<bool> {
     match kind {
         EventKind::LinkLost { .. } => Some(false),
-        EventKind::Connecting { .. } | EventKind::Connected { .. } | EventKind::Sent { .. } => None,
+        EventKind::Connecting { .. } | EventKind::Bringing | EventKind::Connected { .. } | EventKind::Sent { .. } => None,
         _ => Some(true),
     }
 }

@@ -60,6 +60,8 @@ pub enum Standing {
     Connecting {
         attempt: u32,
     },
+    /// The agent is being brought there.
+    Bringing,
     /// A link stands, or its plan is being carried out.
     Working,
     Held {
@@ -316,6 +318,7 @@ impl InstrumentState {
         match &event.kind {
             EventKind::Queued { .. }
             | EventKind::Connecting { .. }
+            | EventKind::Bringing
             | EventKind::Connected { .. }
             | EventKind::LinkLost { .. }
             | EventKind::Sent { .. } => self.apply_link(&event.kind),
@@ -340,9 +343,13 @@ impl InstrumentState {
             EventKind::Connecting { attempt } if self.phase.is_none() || self.is_finished() => {
                 self.reopen(Standing::Connecting { attempt: *attempt });
             }
+            EventKind::Bringing if matches!(self.standing, Standing::Connecting { .. }) => self.standing = Standing::Bringing,
             EventKind::Connected { .. } => {
                 self.link_lost = None;
-                if matches!(self.standing, Standing::Planned | Standing::Queued { .. } | Standing::Connecting { .. }) {
+                if matches!(
+                    self.standing,
+                    Standing::Planned | Standing::Queued { .. } | Standing::Connecting { .. } | Standing::Bringing
+                ) {
                     self.standing = Standing::Working;
                 }
             }

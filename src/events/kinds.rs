@@ -67,6 +67,8 @@ pub enum EventKind {
     Connecting {
         attempt: u32,
     },
+    /// The agent is missing there, and is being brought.
+    Bringing,
     Connected {
         agent: String,
         platform: String,

@@ -81,31 +81,54 @@ pub(super) struct Local {
     pub(super) root: String,
 }
 
-/// Settings of an SSH connection.
+/// Settings of an SSH connection. What is not given comes from the operator's own `~/.ssh/config`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Ssh {
     /// The account to log on with: an administrator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) user: Option<String>,
-    /// The private key file; `~` is the operator's home. Without it, the keys of the operator's SSH agent.
+    /// Where to connect, when it is not the host's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) key: Option<String>,
-    /// The secret that holds the password or the key's passphrase.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) password: Option<String>,
+    pub(super) address: Option<String>,
     /// The port, 22 unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) port: Option<u16>,
-    /// A host to go through, as `user@host:port`.
+    /// The private key file; `~` is the operator's home. Without it, the keys of the operator's SSH agent, then those
+    /// in `~/.ssh`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<String>,
+    /// The secret that holds the key's passphrase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) passphrase: Option<String>,
+    /// The secret that holds the account's password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) password: Option<String>,
+    /// A host to go through, as `user@host:port`; several are separated by commas. `none` for no one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) proxy_jump: Option<String>,
     /// The file of known host keys, the operator's own unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) known_hosts: Option<String>,
-    /// How long connecting may take, for example `20s`.
+    /// Makes it a Linux machine that stands for an instrument: the folder there that the drives lie under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) root: Option<String>,
+    /// Whether the agent's executable is brought there; it is unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) agent: Option<AgentSupply>,
+    /// How long connecting and logging on may take, 20s unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) timeout: Option<Span>,
+}
+
+/// Where the agent's executable comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum AgentSupply {
+    /// It is brought over the connection, once for each build.
+    Brought,
+    /// Somebody puts it into the agent's home, as `bin/ibexdeploy`; nothing is brought.
+    Preinstalled,
 }
 
 /// Settings of a WinRM connection.

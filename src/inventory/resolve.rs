@@ -1,12 +1,12 @@
 //! Settings become an instrument: templates are rendered, paths and hosts checked.
 
-use super::file::{Kits, SecretSource, Session, Settings, Transport};
+use super::file::{AgentSupply, Kits, SecretSource, Session, Settings, Ssh, Transport};
 use super::merge::{Merged, Origin};
-use super::{Instrument, KitTransfer, names, placed};
+use super::{Instrument, KitTransfer, names, placed, secrets};
 use crate::error::{Error, Result, SourcePosition};
 use crate::nearest::nearest;
 use crate::paths::WinPath;
-use crate::plan::{Account, TransportSpec};
+use crate::plan::{Account, SshSpec, TransportSpec};
 use crate::template::{self, Context};
 use crate::yaml::{Tree, pointer_part};
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ pub(super) fn resolve(name: &str, merged: Merged, tree: &Tree, folder: &Path) ->
     let host = here.host(&settings, &context)?;
     context.insert("host".to_owned(), json!(host));
     let places = here.places(&settings, &context)?;
-    let (transport, transport_settings) = here.transport(&settings, &context, folder)?;
+    let (transport, transport_settings) = here.transport(&settings, &context, &host, folder)?;
     Ok(Instrument {
         name: name.to_owned(),
         accounts: here.accounts(&settings, &context)?,
@@ -197,7 +197,7 @@ impl Here<'_> {
         }
     }
 
-    fn transport(&self, settings: &Settings, context: &Context, folder: &Path) -> Result<(TransportSpec, Value)> {
+    fn transport(&self, settings: &Settings, context: &Context, host: &str, folder: &Path) -> Result<(TransportSpec, Value)> {
         let Some(transport) = &settings.transport else {
             let error = Error::bad_input(format!("nothing says how to reach {}", self.name))
                 .next("give it a `transport:`, for example {ssh: {user: gamekeeper}}, best under `defaults:`");
@@ -205,24 +205,51 @@ impl Here<'_> {
         };
         let data = serde_json::to_value(transport).map_err(|e| Error::internal("cannot write a transport").because(e))?;
         let rendered = self.render_value("/transport", &data, context)?;
-        let (name, password) = match transport {
-            Transport::Local(_) => ("local", None),
-            Transport::Ssh(ssh) => ("ssh", ssh.password.as_ref()),
-            Transport::Winrm(winrm) => ("winrm", winrm.password.as_ref()),
+        let (name, named) = match transport {
+            Transport::Local(_) => ("local", vec![]),
+            Transport::Ssh(ssh) => ("ssh", vec![("password", &ssh.password), ("passphrase", &ssh.passphrase)]),
+            Transport::Winrm(winrm) => ("winrm", vec![("password", &winrm.password)]),
         };
-        if let Some(secret) = password.filter(|p| !settings.secrets.contains_key(*p)) {
+        let unknown =
+            |(_, secret): &(&str, &Option<String>)| secret.as_ref().is_some_and(|secret| !settings.secrets.contains_key(secret));
+        if let Some((key, Some(secret))) = named.into_iter().find(unknown) {
             let next = match nearest(secret, settings.secrets.keys().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("say where it comes from under `secrets:`, for example {secret}: {{prompt: Password}}"),
             };
             let error = Error::bad_input(format!("there is no secret `{secret}`")).next(next);
-            return Err(self.wrong(&format!("/transport/{name}/password"), error));
+            return Err(self.wrong(&format!("/transport/{name}/{key}"), error));
         }
-        let spec = match rendered.pointer("/local/root").and_then(Value::as_str) {
-            Some(root) => TransportSpec::Local { root: folder.join(root) },
-            None => TransportSpec::Unsupported { name: name.to_owned() },
+        let spec = match serde_json::from_value(rendered.clone()) {
+            Ok(Transport::Local(local)) => TransportSpec::Local { root: folder.join(local.root) },
+            Ok(Transport::Ssh(ssh)) => TransportSpec::Ssh(Box::new(self.ssh(ssh, host, folder)?)),
+            Ok(Transport::Winrm(_)) => TransportSpec::Unsupported { name: name.to_owned() },
+            Err(e) => return Err(Error::internal("cannot read a transport again").because(e)),
         };
         Ok((spec, rendered))
+    }
+
+    fn ssh(&self, ssh: Ssh, host: &str, folder: &Path) -> Result<SshSpec> {
+        if let Some(root) = ssh.root.as_ref().filter(|root| !root.starts_with('/')) {
+            let error = Error::bad_input(format!("`root: {root}` is not an absolute path of a Linux machine"))
+                .next("write it as /folder/sandbox; for a Windows instrument leave `root` out");
+            return Err(self.wrong("/transport/ssh/root", error));
+        }
+        let file = |path: Option<String>| path.map(|path| secrets::at_home(&path).map(|path| folder.join(path))).transpose();
+        Ok(SshSpec {
+            host: host.to_owned(),
+            address: ssh.address,
+            port: ssh.port,
+            user: ssh.user,
+            key: file(ssh.key).map_err(|e| self.wrong("/transport/ssh/key", e))?,
+            password: ssh.password,
+            passphrase: ssh.passphrase,
+            proxy_jump: ssh.proxy_jump,
+            known_hosts: file(ssh.known_hosts).map_err(|e| self.wrong("/transport/ssh/known_hosts", e))?,
+            root: ssh.root,
+            preinstalled: ssh.agent == Some(AgentSupply::Preinstalled),
+            timeout: ssh.timeout,
+        })
     }
 
     fn secrets(&self, settings: &Settings, folder: &Path) -> Result<BTreeMap<String, SecretSource>> {

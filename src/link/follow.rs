@@ -1,78 +1,19 @@
 //! Following one run on one instrument from its beginning to its end, over any number of links.
 
-use super::{ContentSource, Incoming, Link, RateLimit, Voice, read_event};
+use super::{Access, Incoming, Link, Voice, read_event};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{EVENT_VERSION, Event, EventKind, Outcome, RunId};
 use crate::plan::{self, InstrumentPlan, Target};
-use crate::protocol::{ControllerHello, Query, QueryReply, RollbackOptions};
-use crate::transport::Transport;
+use crate::protocol::{Query, QueryReply, RollbackOptions};
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use jiff::Timestamp;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 /// How often an instrument in hold is asked whether it is idle.
 const IDLE_POLL: Duration = Duration::from_secs(20);
-
-/// How long things may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// Opening a stream and the hello.
-    pub connect: Duration,
-    /// Attempts to reach an instrument at first.
-    pub attempts: u32,
-    /// Until the agent takes or refuses what it was asked.
-    pub answer: Duration,
-    /// How long a lost link is tried again once the instrument works on the run.
-    pub reconnect: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(30),
-            attempts: 3,
-            answer: Duration::from_secs(60),
-            reconnect: Duration::from_secs(600),
-        }
-    }
-}
-
-/// What all links of a run share.
-#[derive(Clone)]
-pub struct Access {
-    pub transport: Arc<dyn Transport>,
-    pub hello: ControllerHello,
-    pub content: Arc<dyn ContentSource>,
-    pub rate: Option<Arc<RateLimit>>,
-    pub patience: Patience,
-}
-
-impl fmt::Debug for Access {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Access").field("hello", &self.hello).field("patience", &self.patience).finish_non_exhaustive()
-    }
-}
-
-impl Access {
-    /// Opens a link within the deadline for connecting.
-    ///
-    /// # Errors
-    /// When it cannot be opened in time; named after the instrument.
-    pub async fn open(&self, target: &Target) -> Result<Link> {
-        let opening = Link::open(&*self.transport, target, self.hello.clone(), Arc::clone(&self.content), self.rate.clone());
-        timeout(self.patience.connect, opening)
-            .await
-            .unwrap_or_else(|_| {
-                Err(Error::new(ErrorKind::Unreachable, format!("no link within {:?}", self.patience.connect))
-                    .next("see whether the instrument is on, and whether anything between it and this machine is in the way"))
-            })
-            .map_err(|e| e.on_host(&target.plan.instrument))
-    }
-}
 
 /// What goes with a plan that is handed over.
 #[derive(Clone, Default)]
@@ -305,10 +246,10 @@ impl Follower<'_> {
     }
 
     fn give_up(&self, error: Error) -> End {
-        if !error.is_temporary() {
-            return End::Failed(error.on_host(&self.target.plan.instrument));
-        }
         let error = error.on_host(&self.target.plan.instrument);
+        if !error.is_temporary() && error.kind() != ErrorKind::Unreachable {
+            return End::Failed(error);
+        }
         if !self.asked {
             return End::Unreachable(error);
         }
@@ -345,7 +286,9 @@ impl Follower<'_> {
 
     async fn open(&mut self) -> Result<Option<Link>> {
         let (access, target) = (self.access, self.target);
-        let opening = access.open(target);
+        let (bringing, mut brings) = watch::channel(false);
+        let notice = || bringing.send_modify(|brings| *brings = true);
+        let opening = access.open(target, &notice);
         tokio::pin!(opening);
         loop {
             if self.may_not_begin() {
@@ -353,6 +296,7 @@ impl Follower<'_> {
             }
             tokio::select! {
                 link = &mut opening => return link.map(Some),
+                Ok(()) = brings.changed() => self.tell(EventKind::Bringing)?,
                 changed = self.orders.changed() => if changed.is_err() {
                     return opening.await.map(Some);
                 },

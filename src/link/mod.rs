@@ -1,23 +1,25 @@
 //! The controller's end of one agent: hello, questions, plans, content, events, heartbeats; and following a run
 //! over any number of links.
 
+mod access;
 mod content;
 mod follow;
 mod rate;
 
+pub use access::{Access, Patience};
 pub use content::{ContentSource, NoContent, ReadyPack};
-pub use follow::{Access, End, Orders, Patience, Signal, Start, Stop, Submission, follow};
+pub use follow::{End, Orders, Signal, Start, Stop, Submission, follow};
 pub use rate::RateLimit;
 
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
-use crate::plan::{InstrumentPlan, Target};
+use crate::plan::InstrumentPlan;
 use crate::protocol::{
     AgentHello, AgentMessage, ControllerHello, ControllerMessage, FrozenReply, FrozenRequest, HEARTBEAT, LINK_DEAD_AFTER,
     PROTOCOL_VERSION, Query, QueryReply, RollbackOptions, RollbackPreview, frames,
 };
-use crate::transport::{AgentStream, Transport};
+use crate::transport::AgentStream;
 use content::Feeder;
 use std::fmt;
 use std::sync::Arc;
@@ -63,18 +65,16 @@ pub struct Link {
 }
 
 impl Link {
-    /// Opens a stream and says hello; the agent has [`LINK_DEAD_AFTER`] to answer once the stream is open.
+    /// Says hello over a stream; the agent has [`LINK_DEAD_AFTER`] to answer.
     ///
     /// # Errors
-    /// When no stream can be opened, or whoever answers is no agent.
-    pub async fn open(
-        transport: &dyn Transport,
-        target: &Target,
+    /// When whoever answers is no agent, or nobody does.
+    pub async fn greet(
+        stream: AgentStream,
         hello: ControllerHello,
         content: Arc<dyn ContentSource>,
         rate: Option<Arc<RateLimit>>,
     ) -> Result<Self> {
-        let stream = transport.open(target).await?;
         let (mut reader, mut writer): (Reader, Writer) = frames::split(stream);
         let greet = async {
             writer.send(&ControllerMessage::Frozen(FrozenRequest::Hello(hello))).await?;

@@ -71,7 +71,7 @@ pub(super) fn plan_instrument<'a>(
         playbook: request.playbook.name.clone(),
         operator: request.operator.clone(),
         kit: request.kit.map(|k| k.version.clone()),
-        rehearsal: request.rehearsal,
+        rehearsal: is_rehearsal(request, instrument),
         places: instrument.places.clone(),
         accounts: instrument.accounts.clone(),
         vars: planner.context,
@@ -85,6 +85,11 @@ pub(super) fn plan_instrument<'a>(
         only_if_differs: request.playbook.only_if_differs,
         steps,
     })
+}
+
+/// A machine that only stands for an instrument rehearses, whatever the command says.
+fn is_rehearsal(request: &PlanRequest<'_>, instrument: &Instrument) -> bool {
+    request.rehearsal || instrument.transport.is_sandbox()
 }
 
 /// The names that templates can use when the plan is made, with their values on this instrument.
@@ -120,7 +125,7 @@ fn given(request: &PlanRequest<'_>, instrument: &Instrument) -> Context {
         ("host".to_owned(), json!(instrument.host)),
         ("groups".to_owned(), json!(instrument.groups)),
         ("places".to_owned(), json!(places)),
-        ("rehearsal".to_owned(), json!(request.rehearsal)),
+        ("rehearsal".to_owned(), json!(is_rehearsal(request, instrument))),
         (RUN_NAME.to_owned(), json!(request.run)),
     ]);
     if let Some(Kit { version, components, .. }) = request.kit {

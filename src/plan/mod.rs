@@ -8,6 +8,7 @@ mod model;
 mod render;
 mod saved;
 mod step;
+mod transport;
 mod view;
 
 pub use defaults::{TIMEOUTS, default_run_as, default_timeout};
@@ -15,7 +16,7 @@ pub use instrument::set_value;
 pub use make::{PlanRequest, make};
 pub use model::{
     Account, ComponentPlan, Hold, InstrumentPlan, KitSummary, LateTemplates, PLAN_FORMAT, Plan, PlanStep, Pull, Target,
-    TransportSpec,
 };
 pub use saved::{check_unchanged, load, save};
+pub use transport::{SshSpec, TransportSpec};
 pub use view::{InstrumentView, PlanView, StepView, UndoKind, undo_kind, view};

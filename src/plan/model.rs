@@ -1,5 +1,6 @@
 //! The data of a plan.
 
+use super::transport::TransportSpec;
 use crate::actions::Action;
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, Result};
@@ -65,19 +66,6 @@ pub struct KitSummary {
 pub struct Target {
     pub transport: TransportSpec,
     pub plan: InstrumentPlan,
-}
-
-/// How to reach an instrument. Later transports are further variants.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TransportSpec {
-    /// A sandbox on this machine.
-    Local {
-        /// Its root folder.
-        root: PathBuf,
-    },
-    /// Named in the inventory, and not one that this build can open.
-    Unsupported { name: String },
 }
 
 /// Everything one agent needs to know for a run.

@@ -19,3 +19,6 @@ pub const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// A link on which nothing comes for this long is dead.
 pub const LINK_DEAD_AFTER: std::time::Duration = std::time::Duration::from_secs(15);
+
+/// An agent's stream begins behind these bytes, whatever a login shell has written before them.
+pub const STREAM_MARK: &[u8] = b"ibexdeploy-stream-5e0c\n";

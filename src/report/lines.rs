@@ -54,6 +54,7 @@ impl Lines {
             EventKind::Queued { why } => (1, "queued", why.clone()),
             EventKind::Connecting { attempt: 1 } => (1, "connect", "connecting".to_owned()),
             EventKind::Connecting { attempt } => (0, "connect", format!("connecting, attempt {attempt}")),
+            EventKind::Bringing => (0, "connect", "bringing the agent, which is not there yet".to_owned()),
             EventKind::Connected { agent, platform, host } => {
                 (1, "connect", format!("connected to {host} ({platform}), agent {agent}"))
             }

@@ -196,7 +196,7 @@ fn weight(instrument: &InstrumentState) -> Option<u8> {
         _ if instrument.link_lost.is_some() => Some(4),
         Standing::Connecting { attempt } if *attempt > 1 => Some(TROUBLE),
         Standing::Working => Some(2),
-        Standing::Connecting { .. } => Some(1),
+        Standing::Connecting { .. } | Standing::Bringing => Some(1),
         Standing::Held { .. } => Some(0),
     }
 }
@@ -208,6 +208,7 @@ pub(super) fn doing(instrument: &InstrumentState) -> String {
         Standing::Queued { why } => format!("queued: {why}"),
         Standing::Connecting { attempt: 1 } => "connecting".to_owned(),
         Standing::Connecting { attempt } => format!("connecting, attempt {attempt}"),
+        Standing::Bringing => "bringing the agent".to_owned(),
         Standing::Held { why } => format!("staged, held: {why}"),
         Standing::RollingBack { because } => {
             let undone = instrument.rollback.as_ref().map_or(0, |r| r.undone);

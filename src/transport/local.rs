@@ -1,8 +1,8 @@
 //! The transport to a sandbox on this machine: the same executable as a child, its standard streams as the link.
 
-use super::{AgentStream, Transport};
+use super::mark::{Beginning, find_mark};
+use super::{AgentStream, Opened};
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::plan::{Target, TransportSpec};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
@@ -31,6 +31,15 @@ pub struct Local {
 }
 
 impl Local {
+    pub(super) async fn open(&self, root: &Path) -> Result<Opened> {
+        let mut stream = self.start(root)?;
+        match find_mark(&mut stream).await {
+            Ok(Beginning::Marked) => Ok(Opened::Stream(stream)),
+            Ok(Beginning::Ended(_)) => Err(Error::new(ErrorKind::Unreachable, "the agent ended before it answered")),
+            Err(e) => Err(Error::new(ErrorKind::Unreachable, "the agent does not answer").because(e)),
+        }
+    }
+
     fn start(&self, root: &Path) -> Result<AgentStream> {
         let program = match &self.program {
             Some(program) => program.clone(),
@@ -69,20 +78,6 @@ fn apart(command: &mut Command) {
 /// A process group of its own, which no Ctrl-C of the console reaches.
 #[cfg(windows)]
 const CREATE_NEW_PROCESS_GROUP: u32 = 0x200;
-
-impl Transport for Local {
-    fn open<'a>(&'a self, target: &'a Target) -> Pin<Box<dyn Future<Output = Result<AgentStream>> + Send + 'a>> {
-        Box::pin(async move {
-            match &target.transport {
-                TransportSpec::Local { root } => self.start(root),
-                TransportSpec::Unsupported { name } => {
-                    Err(Error::new(ErrorKind::BadInput, format!("the transport `{name}` is not one that this build can open"))
-                        .next("rehearse on sandboxes with `--rehearse`, or give the instrument a local `root:`"))
-                }
-            }
-        })
-    }
-}
 
 /// Waits for the child's end, reading what it says on standard error; kills it when it stays although the link is closed.
 async fn reap(mut child: Child, stderr: ChildStderr, closed: oneshot::Receiver<()>) -> Option<String> {

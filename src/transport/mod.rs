@@ -1,11 +1,14 @@
 //! Ways to open a byte stream to an agent on an instrument.
 
 mod local;
+mod mark;
+mod ssh;
 
 pub use local::Local;
+pub use ssh::{HostKey, KeyState, Ssh};
 
-use crate::error::Result;
-use crate::plan::Target;
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::{Target, TransportSpec};
 use std::future::Future;
 use std::pin::Pin;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -17,8 +20,69 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 /// A stream to one agent.
 pub type AgentStream = Box<dyn Duplex>;
 
+/// What an instrument answered.
+pub enum Opened {
+    Stream(AgentStream),
+    /// The machine lets us in, and has no agent of this build; [`Transport::bring`] brings it.
+    AgentMissing {
+        /// What its shell said instead.
+        said: Vec<String>,
+    },
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Stream(_) => f.write_str("Stream"),
+            Self::AgentMissing { said } => f.debug_struct("AgentMissing").field("said", said).finish(),
+        }
+    }
+}
+
+/// What a transport's calls give.
+pub type Soon<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+
 /// Opens streams to agents; a run uses one for all its instruments.
 pub trait Transport: Send + Sync {
-    /// Brings the agent there if need be and opens a stream to it, within the transport's own deadlines.
-    fn open<'a>(&'a self, target: &'a Target) -> Pin<Box<dyn Future<Output = Result<AgentStream>> + Send + 'a>>;
+    /// Opens a stream to the agent of an instrument.
+    fn open<'a>(&'a self, target: &'a Target) -> Soon<'a, Opened>;
+
+    /// Brings the agent to an instrument that lacks it.
+    fn bring<'a>(&'a self, target: &'a Target) -> Soon<'a, ()> {
+        Box::pin(async move { Err(Error::internal(format!("no agent can be brought to {}", target.plan.instrument))) })
+    }
+}
+
+/// All transports: each instrument is reached by its own.
+#[derive(Debug, Default)]
+pub struct Transports {
+    pub local: Local,
+    pub ssh: Ssh,
+}
+
+impl Transport for Transports {
+    fn open<'a>(&'a self, target: &'a Target) -> Soon<'a, Opened> {
+        Box::pin(async move {
+            match &target.transport {
+                TransportSpec::Local { root } => self.local.open(root).await,
+                TransportSpec::Ssh(spec) => self.ssh.open(target, spec).await,
+                TransportSpec::Unsupported { name } => Err(unsupported(name)),
+            }
+        })
+    }
+
+    fn bring<'a>(&'a self, target: &'a Target) -> Soon<'a, ()> {
+        Box::pin(async move {
+            match &target.transport {
+                TransportSpec::Ssh(spec) => self.ssh.bring(target, spec).await,
+                TransportSpec::Local { .. } => Err(Error::internal("an agent of this machine is not brought")),
+                TransportSpec::Unsupported { name } => Err(unsupported(name)),
+            }
+        })
+    }
+}
+
+fn unsupported(name: &str) -> Error {
+    Error::new(ErrorKind::BadInput, format!("the transport `{name}` is not one that this build can open"))
+        .next("rehearse on sandboxes with `--rehearse`, or give the instrument the transport `ssh`")
 }

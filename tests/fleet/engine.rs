@@ -199,7 +199,7 @@ async fn the_unreachable_and_the_hanging_hold_up_nobody() -> Result<()> {
     request.access.patience.reconnect = Duration::from_secs(3_600);
     let played = play(request).await?;
     assert_eq!((played.summary.exit_code, played.count(Outcome::Changed), played.count(Outcome::Unreachable)), (1, 16, 4));
-    for (at, why) in [(0, "no route to host"), (1, "no link within 30s"), (2, "nothing came"), (3, "did not answer")] {
+    for (at, why) in [(0, "no route to host"), (1, "no link within 60s"), (2, "nothing came"), (3, "did not answer")] {
         assert!(played.error_of(at).contains(why), "{}", played.error_of(at));
     }
     // All good ones ended in the time they need with a little to spare, long before the last was given up.

@@ -234,7 +234,7 @@ async fn a_run_that_never_got_there_is_submitted_when_it_is_resumed() -> Result<
 async fn questions_are_answered_and_refusals_passed_on() -> Result<()> {
     let fleet = Fleet::new(2, |i| Script { deaf: i == 1, ..Script::default() });
     let access = fleet.access();
-    let mut link: Link = access.open(&target(0, Hold::No)).await?;
+    let mut link: Link = access.open(&target(0, Hold::No), &|| {}).await?;
     let reply = link.query(Query::Status { plan: Box::new(target(0, Hold::No).plan) }).await?;
     assert!(matches!(reply, QueryReply::Status(report) if report.memory == 7));
     let error = link.query(Query::Prune { keep: 3 }).await.err();

@@ -2,6 +2,7 @@
 
 use super::lead::runtime;
 use super::rehearse;
+use super::secrets::Fetched;
 use crate::cli::{GlobalOptions, RunOptions, TargetOptions};
 use crate::content::ContentHash;
 use crate::engine::{Conversation, ask_all};
@@ -11,8 +12,10 @@ use crate::inventory::{Instrument, Inventory, SecretSource, Selection};
 use crate::link::{Access, ContentSource, NoContent, Patience, RateLimit};
 use crate::plan::{Hold, InstrumentPlan, PLAN_FORMAT, Target, TransportSpec};
 use crate::protocol::{ControllerHello, PROTOCOL_VERSION};
-use crate::transport::Local;
+use crate::secrets::Secrets;
+use crate::transport::{Local, Ssh, Transports};
 use jiff::Timestamp;
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
@@ -32,6 +35,10 @@ pub(in crate::cli) struct Fleet {
     pub(in crate::cli) rehearsal: bool,
     /// user@host.
     pub(in crate::cli) operator: String,
+    /// A folder with builds of the agent for other platforms.
+    agents: Option<PathBuf>,
+    /// What logging on to the instruments needs, fetched when it is needed first.
+    logons: OnceCell<BTreeMap<String, Secrets>>,
 }
 
 impl Fleet {
@@ -67,7 +74,16 @@ impl Fleet {
             let folder = folder.clone().unwrap_or_else(|| state.join("rehearsal"));
             kits = Some(rehearse::prepare(&mut inventory, &names, &folder, kits, global.fresh)?);
         }
-        Ok(Self { inventory, names, state, kits, rehearsal: global.rehearse.is_some(), operator: operator() })
+        Ok(Self {
+            inventory,
+            names,
+            state,
+            kits,
+            rehearsal: global.rehearse.is_some(),
+            operator: operator(),
+            agents: global.agent_dir.clone(),
+            logons: OnceCell::new(),
+        })
     }
 
     /// As [`Fleet::open`], from the options of a command.
@@ -84,7 +100,16 @@ impl Fleet {
     /// When an instrument is no longer in the inventory.
     pub(in crate::cli) fn reopen(global: &GlobalOptions, names: Vec<String>, rehearsal: bool) -> Result<Self> {
         let inventory = Inventory::load(&global.inventory)?;
-        Ok(Self { inventory, names, state: global.state_folder()?, kits: global.kits.clone(), rehearsal, operator: operator() })
+        Ok(Self {
+            inventory,
+            names,
+            state: global.state_folder()?,
+            kits: global.kits.clone(),
+            rehearsal,
+            operator: operator(),
+            agents: global.agent_dir.clone(),
+            logons: OnceCell::new(),
+        })
     }
 
     pub(in crate::cli) fn instruments(&self) -> Vec<&Instrument> {
@@ -116,7 +141,10 @@ impl Fleet {
             patience.reconnect = deadline.0;
         }
         Ok(Access {
-            transport: Arc::new(Local { program: None, hidden: self.secret_variables() }),
+            transport: Arc::new(Transports {
+                local: Local { program: None, hidden: self.secret_variables() },
+                ssh: Ssh::new(self.logons()?.clone(), self.agents.clone()),
+            }),
             hello: ControllerHello {
                 protocol: PROTOCOL_VERSION,
                 build: ContentHash::of_file(&program)?.to_string(),
@@ -126,6 +154,27 @@ impl Fleet {
             rate: options.and_then(|o| o.limit_rate).map(|size| Arc::new(RateLimit::new(size.0))),
             patience,
         })
+    }
+
+    /// The secrets that logging on to the instruments needs, by instrument.
+    ///
+    /// # Errors
+    /// When one has no source, or its source gives nothing.
+    pub(in crate::cli) fn logons(&self) -> Result<&BTreeMap<String, Secrets>> {
+        if let Some(known) = self.logons.get() {
+            return Ok(known);
+        }
+        let mut fetched = Fetched::default();
+        let mut logons = BTreeMap::new();
+        for instrument in self.instruments() {
+            if let TransportSpec::Ssh(spec) = &instrument.transport
+                && !self.rehearsal
+            {
+                let names: Vec<String> = spec.secrets().map(str::to_owned).collect();
+                logons.insert(instrument.name.clone(), fetched.of(instrument, &names)?);
+            }
+        }
+        Ok(self.logons.get_or_init(|| logons))
     }
 
     /// The environment variables that secrets come from. No agent inherits them: it gets the secrets that its plan names.
@@ -173,11 +222,11 @@ impl Fleet {
 
 fn reachable(instrument: &Instrument) -> Result<()> {
     match &instrument.transport {
-        TransportSpec::Local { .. } => Ok(()),
+        TransportSpec::Local { .. } | TransportSpec::Ssh(_) => Ok(()),
         TransportSpec::Unsupported { name } => {
             Err(Error::bad_input(format!("{} is reached by `{name}`, which this build cannot open yet", instrument.name))
                 .at(instrument.position.clone())
-                .next("rehearse on sandboxes with `--rehearse`, or give the instrument a transport `local`"))
+                .next("rehearse on sandboxes with `--rehearse`, or give the instrument the transport `ssh`"))
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Fleet;
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::inventory::{SecretSource, secrets};
+use crate::inventory::{Instrument, SecretSource, secrets};
 use crate::plan::Plan;
 use crate::secrets::Secrets;
 use console::Term;
@@ -30,30 +30,47 @@ impl RunSecrets {
 /// # Errors
 /// When a secret has no source, or its source gives nothing.
 pub(in crate::cli) fn resolve(fleet: &Fleet, plan: &Plan) -> Result<RunSecrets> {
-    let mut fetched: BTreeMap<(Vec<String>, BTreeMap<String, SecretSource>), Secrets> = BTreeMap::new();
+    let mut fetched = Fetched::default();
     let mut run = RunSecrets::default();
     for target in &plan.targets {
         let name = &target.plan.instrument;
         let secrets = if plan.rehearsal {
             stand_ins(&target.plan.secrets)
         } else {
-            let sources = fleet.inventory.instrument(name)?.secrets.clone();
-            let key = (target.plan.secrets.clone(), sources);
-            match fetched.get(&key) {
-                Some(known) => known.clone(),
-                None => {
-                    let new = secrets::resolve(&key.0, &key.1, &prompt).map_err(|e| e.on_host(name))?;
-                    fetched.insert(key, new.clone());
-                    new
-                }
-            }
+            fetched.of(fleet.inventory.instrument(name)?, &target.plan.secrets)?
         };
         for (secret, value) in secrets.iter() {
             run.all.insert(format!("{secret} of {name}"), value.clone());
         }
         run.by_instrument.insert(name.clone(), secrets);
     }
+    // What logs on must not be shown either.
+    for (name, logon) in fleet.logons()? {
+        for (secret, value) in logon.iter() {
+            run.all.insert(format!("{secret} of {name}, to log on"), value.clone());
+        }
+    }
     Ok(run)
+}
+
+/// Secrets that were fetched: instruments with the same sources share them, so that nothing is asked twice.
+#[derive(Default)]
+pub(super) struct Fetched(BTreeMap<(Vec<String>, BTreeMap<String, SecretSource>), Secrets>);
+
+impl Fetched {
+    /// The named secrets of an instrument.
+    ///
+    /// # Errors
+    /// When one has no source, or its source gives nothing.
+    pub(super) fn of(&mut self, instrument: &Instrument, names: &[String]) -> Result<Secrets> {
+        let key = (names.to_vec(), instrument.secrets.clone());
+        if let Some(known) = self.0.get(&key) {
+            return Ok(known.clone());
+        }
+        let new = secrets::resolve(&key.0, &key.1, &prompt).map_err(|e| e.on_host(&instrument.name))?;
+        self.0.insert(key, new.clone());
+        Ok(new)
+    }
 }
 
 fn stand_ins(names: &[String]) -> Secrets {

@@ -7,11 +7,10 @@ use ibexdeploy::events::{Outcome, RunId};
 use ibexdeploy::link::{Access, NoContent, Patience, Start, Submission};
 use ibexdeploy::plan::{Hold, InstrumentPlan, PLAN_FORMAT, Target, TransportSpec};
 use ibexdeploy::protocol::{ControllerHello, PROTOCOL_VERSION};
-use ibexdeploy::transport::{AgentStream, Transport};
+use ibexdeploy::transport::{Opened, Soon, Transport};
 use ibexdeploy::units::Span;
-use ibexdeploy::{Error, ErrorKind, Result};
+use ibexdeploy::{Error, ErrorKind};
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -114,7 +113,7 @@ impl Fleet {
 }
 
 impl Transport for Fleet {
-    fn open<'a>(&'a self, target: &'a Target) -> Pin<Box<dyn Future<Output = Result<AgentStream>> + Send + 'a>> {
+    fn open<'a>(&'a self, target: &'a Target) -> Soon<'a, Opened> {
         Box::pin(async move {
             let agent = &self.agents[&target.plan.instrument];
             let script = &agent.script;
@@ -127,7 +126,7 @@ impl Transport for Fleet {
             let (here, there) = tokio::io::duplex(64 * 1024);
             let budget = lock(&agent.cuts).pop_front();
             tokio::spawn(Arc::clone(agent).serve(there));
-            Ok(Box::new(Cut { stream: Some(here), budget }) as AgentStream)
+            Ok(Opened::Stream(Box::new(Cut { stream: Some(here), budget })))
         })
     }
 }

@@ -1,0 +1,87 @@
+//! How an instrument is reached, as data.
+
+use crate::units::Span;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// How to reach an instrument. Later transports are further variants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransportSpec {
+    /// A sandbox on this machine.
+    Local {
+        /// Its root folder.
+        root: PathBuf,
+    },
+    /// An OpenSSH server.
+    Ssh(Box<SshSpec>),
+    /// Named in the inventory, and not one that this build can open.
+    Unsupported { name: String },
+}
+
+impl TransportSpec {
+    /// True for a folder that stands for an instrument, here or on another machine.
+    pub fn is_sandbox(&self) -> bool {
+        match self {
+            Self::Local { .. } => true,
+            Self::Ssh(spec) => spec.root.is_some(),
+            Self::Unsupported { .. } => false,
+        }
+    }
+
+    /// The word of the inventory for it.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Local { .. } => "local",
+            Self::Ssh(_) => "ssh",
+            Self::Unsupported { name } => name,
+        }
+    }
+}
+
+/// An SSH server as the inventory describes it. What is left open, the operator's own ssh settings say, then the
+/// defaults of OpenSSH. Secrets are named here, never held.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SshSpec {
+    /// The machine's name, under which the operator's ssh settings are looked up.
+    pub host: String,
+    /// Where to connect, when it is not `host`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The file of the private key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// The name of the secret with the account's password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// The name of the secret with the key's passphrase.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passphrase: Option<String>,
+    /// Hosts to go through in this order, each as `user@host:port`, separated by commas.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_jump: Option<String>,
+    /// The file of known host keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub known_hosts: Option<PathBuf>,
+    /// A Linux machine: the folder there that its drives lie under. Without it, it is a Windows machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
+    /// The agent is there already, and none may be brought.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub preinstalled: bool,
+    /// How long connecting and logging on may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+}
+
+impl SshSpec {
+    /// The names of the secrets that logging on needs.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.password.as_deref().into_iter().chain(self.passphrase.as_deref())
+    }
+}

@@ -1,0 +1,211 @@
+//! Bringing the agent's executable to a machine that lacks it.
+
+use super::connect::{Connected, Limit};
+use super::pump::lines;
+use super::remote::{Platform, RemoteHome};
+use crate::content::ContentHash;
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::protocol::STREAM_MARK;
+use ssh2::{ErrorCode, FileStat, OpenFlags, OpenType, Sftp};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Bytes handed to libssh2 at a time; it sends them as many packets, and waits for their answers together.
+const PIECE: usize = 512 * 1024;
+
+/// No piece may take longer: a link that is slower than this carries no release.
+const PIECE_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long the new executable may take to put itself in its place.
+const INSTALL_LIMIT: Duration = Duration::from_secs(60);
+
+/// An executable that can be brought.
+#[derive(Debug, Clone)]
+pub(super) struct Build {
+    pub(super) path: PathBuf,
+    pub(super) hash: ContentHash,
+}
+
+/// The build for a platform: this executable itself, or one that lies beside it or in `extra`.
+///
+/// # Errors
+/// When there is none; says which file is needed.
+pub(super) fn build_for(platform: Platform, this: &Build, extra: Option<&Path>) -> Result<Build> {
+    if platform.is_this() {
+        return Ok(this.clone());
+    }
+    let beside = this.path.parent().map(Path::to_owned);
+    let folders: Vec<PathBuf> = extra.map(Path::to_owned).into_iter().chain(beside).collect();
+    let found = folders.iter().map(|folder| folder.join(platform.file_name())).find(|file| file.is_file());
+    let Some(path) = found else {
+        let looked: Vec<String> = folders.iter().map(|f| f.display().to_string()).collect();
+        return Err(Error::bad_input(format!("the agent for that machine, {}, is not there", platform.file_name()))
+            .because(format!("looked in {}", looked.join(" and ")))
+            .next("put that build beside this executable, or name its folder with --agent-dir"));
+    };
+    let hash = ContentHash::of_file(&path)?;
+    Ok(Build { path, hash })
+}
+
+/// Sends the executable and lets it install itself below the home.
+///
+/// # Errors
+/// When it cannot be written or started there. Nothing half done stays behind.
+pub(super) fn bring(connected: &Connected, home: &RemoteHome, build: &Build) -> Result<()> {
+    let sftp = open_sftp(connected)?;
+    check_platform(&sftp, home)?;
+    make_folders(&sftp, home)?;
+    let name = format!("bin/incoming-{:016x}{}", RandomState::new().build_hasher().finish(), executable_suffix(home));
+    let file = PathBuf::from(home.file(&name));
+    let brought = send(connected, &sftp, build, &file).and_then(|()| install(connected, home, &name, &build.hash));
+    if brought.is_err() {
+        Limit::of(PIECE_LIMIT).arm(&connected.session, "taking the agent back")?;
+        // It may have installed itself after all, or the connection is gone: the next one that comes removes it.
+        let _ = sftp.unlink(&file);
+    }
+    brought
+}
+
+fn executable_suffix(home: &RemoteHome) -> &'static str {
+    if *home == RemoteHome::Windows { ".exe" } else { "" }
+}
+
+fn open_sftp(connected: &Connected) -> Result<Sftp> {
+    Limit::of(PIECE_LIMIT).arm(&connected.session, "opening SFTP")?;
+    connected.session.sftp().map_err(|e| {
+        Error::new(ErrorKind::Unreachable, "the server has no SFTP, by which the agent would be brought")
+            .because(e)
+            .lasting()
+            .next("switch the server's sftp subsystem on, or put the agent there yourself and write `agent: preinstalled`")
+    })
+}
+
+/// A Windows server names its folders with drives.
+fn check_platform(sftp: &Sftp, home: &RemoteHome) -> Result<()> {
+    let here = sftp.realpath(Path::new(".")).map_err(|e| cannot("find the account's folder", &e))?;
+    let text = here.to_string_lossy();
+    let windows = text.as_bytes().get(2) == Some(&b':');
+    match home {
+        RemoteHome::Windows if !windows => Err(Error::new(ErrorKind::Unreachable, "it is no Windows machine")
+            .because(format!("its SFTP server is in {text}"))
+            .lasting()
+            .next("a Linux machine that stands for an instrument needs `root:` in its transport's settings")),
+        RemoteHome::Unix { .. } if windows => Err(Error::new(ErrorKind::Unreachable, "it is a Windows machine")
+            .because(format!("its SFTP server is in {text}"))
+            .lasting()
+            .next("take `root:` out of its transport's settings")),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the home and its `bin`, for the account alone. The root of a sandbox must be there: it is what the inventory names.
+fn make_folders(sftp: &Sftp, home: &RemoteHome) -> Result<()> {
+    if let RemoteHome::Unix { root } = home {
+        match sftp.stat(Path::new(root)) {
+            Ok(stat) if stat.is_dir() => {}
+            Ok(_) => return Err(no_root(root, "it is not a folder")),
+            Err(e) => return Err(no_root(root, e.message())),
+        }
+    }
+    for folder in [home.folder(), home.file("bin")] {
+        let path = Path::new(&folder);
+        if sftp.stat(path).is_err() {
+            // Somebody else may make it at the same time.
+            if let Err(e) = sftp.mkdir(path, 0o700)
+                && sftp.stat(path).is_err()
+            {
+                return Err(cannot(&format!("make the folder {folder}"), &e));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn no_root(root: &str, why: &str) -> Error {
+    Error::new(ErrorKind::Unreachable, format!("the folder {root} cannot be used there: {why}"))
+        .lasting()
+        .next("`root:` in the inventory names the folder that stands for the instrument's drives: make it, or correct it")
+}
+
+fn send(connected: &Connected, sftp: &Sftp, build: &Build, file: &Path) -> Result<()> {
+    let mut from = std::fs::File::open(&build.path).cannot(|| format!("read {}", build.path.display()))?;
+    let size = from.metadata().cannot(|| format!("look at {}", build.path.display()))?.len();
+    tracing::debug!(bytes = size, to = %file.display(), "bringing the agent");
+    let shown = format!("write {}", file.display());
+    let flags = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::TRUNCATE | OpenFlags::EXCLUSIVE;
+    let mut to = sftp.open_mode(file, flags, 0o700, OpenType::File).map_err(|e| cannot(&shown, &e))?;
+    let mut piece = vec![0; PIECE];
+    loop {
+        let read = from.read(&mut piece).cannot(|| format!("read {}", build.path.display()))?;
+        if read == 0 {
+            break;
+        }
+        Limit::of(PIECE_LIMIT).arm(&connected.session, "bringing the agent")?;
+        to.write_all(&piece[..read]).map_err(|e| not_written(&shown, size, &e))?;
+    }
+    Limit::of(PIECE_LIMIT).arm(&connected.session, "bringing the agent")?;
+    // Not every server knows fsync; the hash is checked in any case.
+    let _ = to.fsync();
+    let arrived = to.stat().map_err(|e| cannot(&shown, &e))?;
+    to.close().map_err(|e| cannot(&shown, &e))?;
+    if arrived.size != Some(size) {
+        return Err(not_written(&shown, size, &std::io::Error::other(format!("only {:?} bytes arrived", arrived.size))));
+    }
+    make_executable(sftp, file, arrived)
+}
+
+/// A server's umask may have taken the right away.
+fn make_executable(sftp: &Sftp, file: &Path, stat: FileStat) -> Result<()> {
+    if stat.perm.is_some_and(|mode| mode & 0o100 != 0) {
+        return Ok(());
+    }
+    let mode = FileStat { size: None, uid: None, gid: None, perm: Some(0o700), atime: None, mtime: None };
+    match sftp.setstat(file, mode) {
+        // Windows has no such right.
+        Err(e) if stat.perm.is_some() => Err(cannot(&format!("make {} executable", file.display()), &e)),
+        _ => Ok(()),
+    }
+}
+
+fn not_written(what: &str, size: u64, e: &std::io::Error) -> Error {
+    // SFTP has one word for all failures of the disk.
+    Error::new(ErrorKind::OutOfSpace, format!("cannot {what}"))
+        .because(e)
+        .next(format!("see whether {} MB are free there, and whether the account may write", size.div_ceil(1_000_000)))
+}
+
+fn cannot(what: &str, e: &ssh2::Error) -> Error {
+    let lasting = matches!(e.code(), ErrorCode::SFTP(_));
+    let error = Error::new(ErrorKind::Unreachable, format!("cannot {what} on the machine"))
+        .because(e)
+        .next("see that the account owns the agent's home, and that there is room on the disk");
+    if lasting { error.lasting() } else { error }
+}
+
+/// Starts what was brought: it checks its own hash and goes where it belongs.
+fn install(connected: &Connected, home: &RemoteHome, name: &str, build: &ContentHash) -> Result<()> {
+    let limit = Limit::of(INSTALL_LIMIT);
+    let failed = |e: &dyn std::fmt::Display| {
+        Error::new(ErrorKind::Unreachable, "the agent that was brought could not be started").because(e)
+    };
+    limit.arm(&connected.session, "installing the agent")?;
+    let mut channel = connected.session.channel_session().map_err(|e| failed(&e))?;
+    let command = home.command(name, &format!("install --build {build}"));
+    tracing::debug!(command, "starting");
+    channel.exec(&command).map_err(|e| failed(&e))?;
+    let (mut out, mut said) = (Vec::new(), Vec::new());
+    limit.arm(&connected.session, "installing the agent")?;
+    channel.read_to_end(&mut out).map_err(|e| failed(&e))?;
+    channel.stderr().read_to_end(&mut said).map_err(|e| failed(&e))?;
+    // The exit code is not asked for: some shells hide it. The mark is what only the agent says.
+    if out.windows(STREAM_MARK.len()).any(|part| part == STREAM_MARK) {
+        return Ok(());
+    }
+    out.extend_from_slice(&said);
+    Err(Error::new(ErrorKind::Unreachable, "the agent that was brought does not run on that machine")
+        .with_output(lines(&out))
+        .lasting()
+        .next("its last words say why: a wrong architecture, a disk mounted `noexec`, antivirus or AppLocker, a shell that lets nothing run"))
+}

@@ -1,48 +1,16 @@
 //! A small fleet of sandboxes for tests that drive the real binary.
 
-use ibexdeploy::rehearsal::{KitShape, make_kits};
-use serde_json::Value;
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+mod command;
 
-/// Components of the kit: name, the folder inside that is the tree, the installed tree in a sandbox.
-pub(crate) const COMPONENTS: [(&str, &str, &str); 3] = [
-    ("EPICS", "", "c/Instrument/Apps/EPICS"),
-    ("Client", "Client", "c/Instrument/Apps/Client_E4"),
-    ("genie_python_3", "", "c/Instrument/Apps/Python3"),
-];
+pub(crate) use command::{Ended, Watched};
+use ibexdeploy::rehearsal::{KitShape, make_kits};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// Sandboxes, kits and state of one test, in a folder with a short path (socket paths are limited).
 pub(crate) struct Fleet {
     dir: tempfile::TempDir,
-}
-
-/// How a command ended.
-pub(crate) struct Ended {
-    pub(crate) code: i32,
-    /// Parsed lines of `--output json`.
-    pub(crate) events: Vec<Value>,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl Ended {
-    /// The last event of a kind for an instrument.
-    pub(crate) fn last(&self, instrument: &str, kind: &str) -> Option<&Value> {
-        self.events.iter().rev().find(|e| e["event"] == kind && e["instrument"] == instrument)
-    }
-
-    /// The outcome of an instrument.
-    pub(crate) fn outcome(&self, instrument: &str) -> String {
-        self.last(instrument, "instrument_finished").map_or_else(String::new, |e| e["outcome"].as_str().unwrap_or("").to_owned())
-    }
-
-    /// Everything, for the message of a failed assertion.
-    pub(crate) fn story(&self) -> String {
-        format!("exit code {}\n{}\n{}", self.code, self.stdout, self.stderr)
-    }
 }
 
 impl Fleet {
@@ -67,15 +35,7 @@ impl Fleet {
 
     /// Files of the installed components that are not as in a release, apart from paths that begin with one of `keep`.
     pub(crate) fn unlike(&self, name: &str, version: &str, keep: &[&str]) -> Vec<String> {
-        let mut found = Vec::new();
-        for (component, inner, installed) in COMPONENTS {
-            let want = Self::tree(&self.kits().join(version).join(component).join(inner));
-            let have = Self::tree(&self.root(name).join(installed));
-            let paths: std::collections::BTreeSet<_> = want.keys().chain(have.keys()).collect();
-            let differ = |p: &&&String| want.get(**p) != have.get(**p) && !keep.iter().any(|k| p.starts_with(k));
-            found.extend(paths.iter().filter(differ).map(|p| format!("{component}/{p}")));
-        }
-        found
+        command::unlike(&self.root(name), &self.kits().join(version), keep)
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -117,37 +77,17 @@ impl Fleet {
 
     /// Runs the binary as another operator would, with a state folder of their own inside the fleet.
     pub(crate) fn run_with_state(&self, arguments: &[&str], state: &str) -> Ended {
-        let output = self.command_of(arguments, state).args(["--output", "json"]).output().expect("the binary starts");
-        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-        Ended {
-            code: output.status.code().unwrap_or(-1),
-            events: stdout.lines().filter_map(|l| serde_json::from_str(l).ok()).collect(),
-            stdout,
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        Ended::of(self.command_of(arguments, state).args(["--output", "json"]))
     }
 
     /// Starts the binary with JSON output, to be watched and interrupted.
     pub(crate) fn start(&self, arguments: &[&str]) -> Watched {
-        let mut child =
-            self.command(arguments).args(["--output", "json"]).stderr(Stdio::null()).spawn().expect("the binary starts");
-        let lines = BufReader::new(child.stdout.take().expect("its output"));
-        Watched { child, lines }
+        Watched::start(self.command(arguments).args(["--output", "json"]))
     }
 
     /// Path to content hash of a folder, by `sha256sum`, so that our own hashing judges nothing.
     pub(crate) fn tree(folder: &Path) -> BTreeMap<String, String> {
-        let output = Command::new("sh")
-            .args(["-c", "find . -type f -print0 | sort -z | xargs -0 -r sha256sum; find . -type l -printf 'link:%l  %p\\n'"])
-            .current_dir(folder)
-            .output()
-            .expect("find and sha256sum run");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .filter_map(|l| l.split_once("  "))
-            .map(|(hash, path)| (path.trim_start_matches("./").to_owned(), hash.to_owned()))
-            .collect()
+        command::tree(folder)
     }
 }
 
@@ -202,29 +142,6 @@ impl Fleet {
         let path = self.kits().join(version).join("EPICS").join(script);
         let text = std::fs::read_to_string(&path).expect("a script of the kit");
         std::fs::write(&path, format!("{text}{lines}\n")).expect("a script can be changed");
-    }
-}
-
-/// A running command.
-pub(crate) struct Watched {
-    pub(crate) child: Child,
-    lines: BufReader<std::process::ChildStdout>,
-}
-
-impl Watched {
-    /// Reads events until one fits; nothing when the command ends first.
-    pub(crate) fn until(&mut self, fits: impl Fn(&Value) -> bool) -> Option<Value> {
-        loop {
-            let mut line = String::new();
-            if self.lines.read_line(&mut line).expect("its output can be read") == 0 {
-                return None;
-            }
-            if let Ok(event) = serde_json::from_str::<Value>(&line)
-                && fits(&event)
-            {
-                return Some(event);
-            }
-        }
     }
 }
 

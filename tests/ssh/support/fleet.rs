@@ -1,0 +1,185 @@
+//! Sandboxes behind SSH servers, and the real binary for them.
+
+use super::{Sshd, output_of};
+use crate::command::{Ended, Watched};
+use ibexdeploy::rehearsal::{KitShape, make_kits};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_ibexdeploy");
+const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Sandboxes, releases, inventory and state of one test, in a folder with a short path.
+pub(crate) struct Fleet {
+    dir: tempfile::TempDir,
+    /// Whether `scripts/fleet` has started the servers, and ends them.
+    scripted: bool,
+    /// Secrets by name; the binary finds their values in its environment.
+    secrets: BTreeMap<String, String>,
+}
+
+/// The settings under `transport: ssh:` of an instrument.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SshSettings(BTreeMap<String, String>);
+
+impl SshSettings {
+    /// Those that reach a server by its own key, all of them absolute.
+    pub(crate) fn of(sshd: &Sshd) -> Self {
+        Self::default()
+            .with("user", sshd.user())
+            .with("address", "127.0.0.1")
+            .with_port(sshd.port())
+            .with("key", sshd.key().display())
+            .with("known_hosts", sshd.known_hosts().display())
+            .with("timeout", "20s")
+    }
+
+    /// Sets a text, or replaces it.
+    pub(crate) fn with(mut self, key: &str, value: impl std::fmt::Display) -> Self {
+        // As JSON, so that no value is taken for something else.
+        self.0.insert(key.to_owned(), serde_json::Value::from(value.to_string()).to_string());
+        self
+    }
+
+    /// The server's own port, or that of a proxy in front of it.
+    pub(crate) fn with_port(mut self, port: u16) -> Self {
+        self.0.insert("port".to_owned(), port.to_string());
+        self
+    }
+
+    pub(crate) fn without(mut self, key: &str) -> Self {
+        self.0.remove(key);
+        self
+    }
+}
+
+impl Fleet {
+    /// The first instruments of the shipped inventory, with NDXLARMOR and NDXZOOM, by `scripts/fleet up`. There are two small
+    /// releases, and the sandboxes have the older one.
+    pub(crate) fn up(count: usize) -> Self {
+        let mut fleet = Self::empty();
+        fleet.scripted = true;
+        output_of(fleet.script("up").arg(count.to_string()).args(["--bin", BINARY, "--kits"]).arg(fleet.kits()));
+        fleet
+    }
+
+    /// Instruments of the shipped inventory behind servers of the test; sandboxes as by [`Fleet::up`]. `secrets` are names
+    /// and values.
+    pub(crate) fn of(instruments: &[(&str, SshSettings)], secrets: &[(&str, &str)]) -> Self {
+        let mut fleet = Self::empty();
+        fleet.secrets = secrets.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let names: Vec<&str> = instruments.iter().map(|(name, _)| *name).collect();
+        let mut rehearse = Command::new(BINARY);
+        rehearse.current_dir(REPOSITORY).args(["plan", "check", &names.join(",")]);
+        rehearse.arg(format!("--rehearse={}", fleet.dir().join("sandboxes").display()));
+        output_of(rehearse.arg("--kits").arg(fleet.kits()).arg("--state").arg(fleet.state()));
+        fleet.write_inventory(instruments);
+        fleet
+    }
+
+    fn empty() -> Self {
+        let dir = tempfile::Builder::new().prefix("ibx").tempdir_in("/tmp").expect("a folder in /tmp");
+        let fleet = Self { dir, scripted: false, secrets: BTreeMap::new() };
+        make_kits(&fleet.kits(), &KitShape::small().without_git()).expect("kits can be made");
+        fleet
+    }
+
+    /// Writes the inventory anew, with other settings. `root` is the instrument's sandbox unless given.
+    pub(crate) fn write_inventory(&self, instruments: &[(&str, SshSettings)]) {
+        let shipped = std::fs::read_to_string(Path::new(REPOSITORY).join("inventory/ndx.yaml")).expect("the shipped inventory");
+        // Its defaults and groups stay.
+        let mut text = shipped.split_once("\ninstruments:").expect("instruments").0.to_owned();
+        text.push_str("\ninstruments:\n");
+        for (name, settings) in instruments {
+            let _ = writeln!(text, "  {name}:\n    transport:\n      ssh:");
+            let mut settings = settings.clone();
+            if !settings.0.contains_key("root") {
+                settings = settings.with("root", self.root(name).display());
+            }
+            for (key, value) in &settings.0 {
+                let _ = writeln!(text, "        {key}: {value}");
+            }
+            if !self.secrets.is_empty() {
+                text.push_str("    secrets:\n");
+            }
+            for secret in self.secrets.keys() {
+                let _ = writeln!(text, "      {secret}: {{env: {}}}", variable(secret));
+            }
+        }
+        std::fs::write(self.inventory(), text).expect("an inventory can be written");
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn inventory(&self) -> PathBuf {
+        self.dir().join("inventory.yaml")
+    }
+
+    /// The folder of releases.
+    pub(crate) fn kits(&self) -> PathBuf {
+        self.dir().join("releases")
+    }
+
+    /// The controller's state folder.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.dir().join("state")
+    }
+
+    /// The sandbox of an instrument.
+    pub(crate) fn root(&self, name: &str) -> PathBuf {
+        self.dir().join("sandboxes").join(name)
+    }
+
+    /// Installed files that are not as in a release, apart from paths that begin with one of `keep`.
+    pub(crate) fn unlike(&self, name: &str, version: &str, keep: &[&str]) -> Vec<String> {
+        crate::command::unlike(&self.root(name), &self.kits().join(version), keep)
+    }
+
+    /// `scripts/fleet` for this folder.
+    pub(crate) fn script(&self, what: &str) -> Command {
+        let mut command = Command::new(Path::new(REPOSITORY).join("scripts/fleet"));
+        command.args([what, "--dir"]).arg(self.dir()).stdin(Stdio::null());
+        command
+    }
+
+    /// The real binary with this inventory, these releases and this state folder.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(BINARY);
+        command.current_dir(REPOSITORY).args(arguments);
+        command.arg("--inventory").arg(self.inventory()).arg("--kits").arg(self.kits()).arg("--state").arg(self.state());
+        command.envs(self.secrets.iter().map(|(name, value)| (variable(name), value)));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs the binary to its end with JSON output.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
+        Ended::of(self.command(arguments).args(["--output", "json"]))
+    }
+
+    /// Starts the binary with JSON output, to be watched and interrupted.
+    #[allow(dead_code)]
+    pub(crate) fn start(&self, arguments: &[&str]) -> Watched {
+        Watched::start(self.command(arguments).args(["--output", "json"]))
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        if self.scripted {
+            let down = self.script("down").output();
+            if !down.as_ref().is_ok_and(|o| o.status.success()) {
+                eprintln!("SSH servers may still run: {down:?}");
+            }
+        }
+    }
+}
+
+/// The variable that holds a secret.
+fn variable(secret: &str) -> String {
+    format!("IBEXDEPLOY_TEST_{}", secret.to_uppercase())
+}

@@ -15,6 +15,8 @@ mod faults;
 mod hand;
 mod kill;
 mod refused;
+#[cfg(target_os = "linux")]
+mod resume;
 mod rollback;
 #[cfg(target_os = "linux")]
 mod secrets;

@@ -10,6 +10,8 @@ mod terminal;
 
 #[cfg(target_os = "linux")]
 mod bad_input;
+#[cfg(target_os = "linux")]
+mod cancel;
 mod disk;
 mod faults;
 mod hand;

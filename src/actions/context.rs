@@ -147,19 +147,36 @@ pub struct Deadline {
     at: Instant,
     limit: Duration,
     cancelled: Arc<AtomicBool>,
+    /// The operator's gentle word: open work is finished first.
+    stopping: Arc<AtomicBool>,
+    /// The gentle word counts as well.
+    heeds_stopping: bool,
 }
 
 impl Deadline {
     /// A deadline from now; `cancelled` is looked at by every wait.
     pub fn after(limit: Duration, cancelled: Arc<AtomicBool>) -> Self {
-        Self { at: Instant::now() + limit, limit, cancelled }
+        Self { at: Instant::now() + limit, limit, cancelled, stopping: Arc::default(), heeds_stopping: false }
     }
 
-    /// A nearer deadline with the same cancel flag; never later than this one.
+    /// The same deadline with the flag that stands for the operator's gentle word.
+    #[must_use]
+    pub fn or_stopping(self, stopping: Arc<AtomicBool>) -> Self {
+        Self { stopping, ..self }
+    }
+
+    /// The same deadline for what is not worth finishing once the run is to stop (waiting for others, bringing content):
+    /// the gentle word cancels it already.
+    #[must_use]
+    pub fn unless_stopping(&self) -> Self {
+        Self { heeds_stopping: true, ..self.clone() }
+    }
+
+    /// A nearer deadline with the same cancel flags; never later than this one.
     #[must_use]
     pub fn within(&self, limit: Duration) -> Self {
         let limit = limit.min(self.left());
-        Self { at: Instant::now() + limit, limit, cancelled: Arc::clone(&self.cancelled) }
+        Self { at: Instant::now() + limit, limit, ..self.clone() }
     }
 
     pub fn left(&self) -> Duration {
@@ -175,7 +192,7 @@ impl Deadline {
     }
 
     pub fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::SeqCst)
+        self.cancelled.load(Ordering::SeqCst) || (self.heeds_stopping && self.stopping.load(Ordering::SeqCst))
     }
 
     /// Polls `ready` until it gives a value, with pauses that grow from 5 ms to 250 ms, reporting what is waited for.

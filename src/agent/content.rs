@@ -153,12 +153,18 @@ impl Desk {
         self.ring();
     }
 
-    /// Where a blob is to be written, for the one who gets it: nothing when it is not wanted (any more) or another
-    /// session writes it, an empty list for memory.
-    fn claim(&self, hash: &ContentHash) -> Option<Vec<PathBuf>> {
+    /// Begins to write a blob: nothing when it is not wanted (any more) or another session writes it. The file is made
+    /// while nobody can stop wanting it, so that none appears in folders that are being removed.
+    fn claim(self: &Arc<Self>, hash: &ContentHash) -> Result<Option<BlobWriter>> {
         let mut state = locked(&self.state);
-        let to = state.wanted.get(hash).filter(|w| !w.done).map(|w| w.to.clone())?;
-        (to.is_empty() || state.claimed.insert(*hash)).then_some(to)
+        let Some(to) = state.wanted.get(hash).filter(|w| !w.done).map(|w| w.to.first().cloned()) else { return Ok(None) };
+        let Some(at) = to else { return Ok(Some(BlobWriter::Memory(Vec::new()))) };
+        if state.claimed.contains(hash) {
+            return Ok(None);
+        }
+        let file = create(&at)?;
+        state.claimed.insert(*hash);
+        Ok(Some(BlobWriter::File { file, at, desk: Arc::clone(self), hash: *hash, finished: false }))
     }
 
     /// The session has written the blob, or has given it up: then it is asked for again.
@@ -298,16 +304,12 @@ impl BlobSink for DeskSink {
     type Writer = BlobWriter;
 
     fn open(&mut self, hash: &ContentHash, _size: u64) -> Result<BlobWriter> {
-        let claimed = self.0.iter().find_map(|desk| desk.claim(hash).map(|to| (desk, to)));
-        let Some((desk, to)) = claimed else { return Ok(BlobWriter::Nowhere) };
-        let Some(at) = to.first() else { return Ok(BlobWriter::Memory(Vec::new())) };
-        match create(at) {
-            Ok(file) => Ok(BlobWriter::File { file, at: at.clone(), desk: Arc::clone(desk), hash: *hash, finished: false }),
-            Err(error) => {
-                desk.unclaim(hash);
-                Err(error)
+        for desk in &self.0 {
+            if let Some(writer) = desk.claim(hash)? {
+                return Ok(writer);
             }
         }
+        Ok(BlobWriter::Nowhere)
     }
 
     fn verified(&mut self, hash: &ContentHash, _size: u64, mut writer: BlobWriter) -> Result<()> {
@@ -357,6 +359,7 @@ impl std::fmt::Debug for RunContent<'_> {
 
 impl Content for RunContent<'_> {
     fn fetch(&self, wants: Vec<Want>, progress: &dyn Progress, deadline: &Deadline) -> Result<FetchStats> {
+        let deadline = &deadline.unless_stopping();
         let files = wants.iter().map(|w| w.to.len() as u64).sum();
         let mut sizes = BTreeMap::new();
         for want in &wants {
@@ -375,7 +378,7 @@ impl Content for RunContent<'_> {
 
     fn blob(&self, hash: &ContentHash, progress: &dyn Progress, deadline: &Deadline) -> Result<Vec<u8>> {
         let wanted = Wanted { size: 0, to: Vec::new(), memory: None, done: false, asked: 0 };
-        let mut brought = self.desk.bring(vec![(*hash, wanted)], progress, deadline)?;
+        let mut brought = self.desk.bring(vec![(*hash, wanted)], progress, &deadline.unless_stopping())?;
         brought
             .remove(hash)
             .and_then(|w| w.memory)

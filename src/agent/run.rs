@@ -42,7 +42,8 @@ pub(crate) struct Run {
     live: broadcast::Sender<Live>,
     /// Looked at by every wait of the open step.
     cancel_now: Arc<AtomicBool>,
-    cancel_soon: AtomicBool,
+    /// Looked at by waits that are not worth finishing.
+    cancel_soon: Arc<AtomicBool>,
     released: AtomicBool,
     finished: AtomicBool,
     answer_yes: AtomicBool,
@@ -80,7 +81,7 @@ impl Run {
             log: Mutex::new(Log { writer, events: Vec::new(), broken: None, abandoned: false }),
             live: broadcast::channel(LIVE_BUFFER).0,
             cancel_now: Arc::default(),
-            cancel_soon: AtomicBool::default(),
+            cancel_soon: Arc::default(),
             released: AtomicBool::default(),
             finished: AtomicBool::default(),
             answer_yes: AtomicBool::default(),
@@ -239,7 +240,7 @@ impl Run {
 
     /// A deadline that the operator's cancel reaches.
     pub(crate) fn deadline(&self, limit: Duration) -> Deadline {
-        Deadline::after(limit, Arc::clone(&self.cancel_now))
+        Deadline::after(limit, Arc::clone(&self.cancel_now)).or_stopping(Arc::clone(&self.cancel_soon))
     }
 
     pub(crate) fn release(&self) {

@@ -10,11 +10,15 @@ mod terminal;
 
 #[cfg(target_os = "linux")]
 mod bad_input;
+#[cfg(target_os = "linux")]
+mod cancel;
 mod disk;
 mod faults;
 mod hand;
 mod kill;
 mod refused;
+#[cfg(target_os = "linux")]
+mod resume;
 mod rollback;
 #[cfg(target_os = "linux")]
 mod secrets;

@@ -53,7 +53,7 @@ impl Fleet {
     }
 
     /// The same for an operator with a state folder of their own, named inside the fleet.
-    fn command_of(&self, arguments: &[&str], state: &str) -> Command {
+    pub(crate) fn command_of(&self, arguments: &[&str], state: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ibexdeploy"));
         // The shipped inventory and playbooks, as a user of a fresh clone has them.
         command

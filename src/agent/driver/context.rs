@@ -92,7 +92,7 @@ impl AskOperator for Bench<'_> {
             return Ok(yes);
         }
         run.emit(EventKind::Question { id: id.clone(), text: question.to_owned() });
-        deadline.wait_for("the operator's answer", &self.progress, || Ok(run.answer_to(&id)))
+        deadline.unless_stopping().wait_for("the operator's answer", &self.progress, || Ok(run.answer_to(&id)))
     }
 }
 

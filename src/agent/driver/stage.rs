@@ -68,7 +68,8 @@ impl Driver {
     fn stage_step(&self, step: &PlanStep) -> Result<FetchStats> {
         let mut total = FetchStats::default();
         for step in self.foreseen(step)? {
-            let deadline = self.run.deadline(step.timeout.0);
+            // Content that is half there serves nobody.
+            let deadline = self.run.deadline(step.timeout.0).unless_stopping();
             let bench = Bench::new(self, self.source(), &step, "stage".to_owned(), deadline);
             total += step.action.performer().stage(&bench.context())?;
         }

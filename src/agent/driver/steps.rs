@@ -103,7 +103,7 @@ impl Driver {
         let source = Source { plan: &self.run.plan, dir: &self.run.dir };
         let bench = Bench::new(self, source, step, String::new(), deadline.clone());
         let what = format!("a controller that has the secret `{}`", wanted.join("`, `"));
-        deadline.wait_for(&what, bench.context().progress, || {
+        deadline.unless_stopping().wait_for(&what, bench.context().progress, || {
             let secrets = self.run.secrets();
             Ok(wanted.iter().all(|name| secrets.get(name).is_ok()).then_some(()))
         })

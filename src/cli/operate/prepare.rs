@@ -3,23 +3,21 @@
 use super::fleet::new_run;
 use super::lead::{Led, lead};
 use super::secrets::RunSecrets;
-use super::{Fleet, confirm, dry_run};
+use super::{Fleet, confirm, content, dry_run};
 use crate::actions::Action;
 use crate::cli::{GlobalOptions, RunOptions};
-use crate::content::ContentHash;
-use crate::content::pack::Chunk;
 use crate::engine::{Job, Limits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::check_state_folder;
-use crate::kit::{ContentStore, Kit, KitStore, Release};
-use crate::link::{ContentSource, ReadyPack, Start, Submission};
+use crate::kit::{ContentStore, Kit, KitStore};
+use crate::link::{Start, Submission};
 use crate::plan::{self, Hold, InstrumentPlan, Plan, PlanRequest, PlanStep, set_value};
 use crate::playbook::{self, LoadedPlaybook, Phase};
 use crate::report::{Screen, what_will_happen};
 use crate::units::Span;
 use jiff::Timestamp;
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -135,7 +133,7 @@ impl Prepared {
     /// # Errors
     /// When this executable cannot be read.
     pub(in crate::cli) fn access(&self, options: &RunOptions) -> Result<crate::link::Access> {
-        self.fleet.access(Some(Arc::new(Store(Arc::clone(&self.content)))), Some(options))
+        self.fleet.access(Some(content::source(&self.content)), Some(options))
     }
 
     fn jobs(&self, yes: bool) -> Vec<Job> {
@@ -200,35 +198,4 @@ fn beyond_stage(plan: &InstrumentPlan) -> bool {
 pub(in crate::cli) fn limits(fleet: &Fleet, options: &RunOptions) -> Result<Limits> {
     let canary = options.canary.as_deref().map_or(Ok(Vec::new()), |pattern| fleet.among(pattern))?;
     Ok(Limits { jobs: options.jobs, canary, batch: options.batch, max_fail: options.max_fail })
-}
-
-/// The content of a plan that was made before: the same kit, read again.
-///
-/// # Errors
-/// When the kit is no longer there.
-pub(in crate::cli) fn kit_content(fleet: &Fleet, plan: &Plan) -> Result<Arc<dyn ContentSource>> {
-    let cache = fleet.state.join("cache");
-    let content = ContentStore::new(&cache)?;
-    if let Some(kit) = &plan.kit {
-        let release = Release::open(&kit.folder)?;
-        let folder = kit.folder.parent().unwrap_or(&kit.folder);
-        let components: BTreeSet<String> = plan.targets.iter().flat_map(|t| t.plan.components.keys().cloned()).collect();
-        let components: Vec<String> = components.into_iter().collect();
-        content.add_kit(&KitStore::open(folder, &cache).load(&release, &components, &|_| {})?)?;
-    }
-    Ok(Arc::new(Store(Arc::new(content))))
-}
-
-/// The kit's store, as links see it.
-struct Store(Arc<ContentStore>);
-
-impl ContentSource for Store {
-    fn chunks(&self, hashes: &[ContentHash]) -> Result<Vec<Chunk>> {
-        self.0.chunks(hashes)
-    }
-
-    fn pack(&self, chunk: &Chunk) -> Result<ReadyPack> {
-        let pack = self.0.pack(chunk)?;
-        Ok(ReadyPack { header: pack.header.clone(), bytes: Box::new(pack.reader()) })
-    }
 }

@@ -1,16 +1,22 @@
 //! `ibexdeploy runs resume`.
 
-use crate::cli::operate::{Fleet, Led, kit_content, lead, limits, new_run, resolve};
+use crate::cli::operate::{Fleet, Led, ask, kept_plan_content, lead, limits, new_run, resolve, stored_plan_content};
 use crate::cli::{GlobalOptions, RunOptions, TargetOptions};
 use crate::engine::Job;
 use crate::error::{Error, Result};
 use crate::events::{Outcome, RunFolder, RunState};
-use crate::link::{Start, Submission};
-use crate::plan::{self, PLAN_FORMAT, Plan};
+use crate::link::{Link, Start, Submission, unexpected_reply};
+use crate::plan::{self, InstrumentPlan, PLAN_FORMAT, Plan, Target};
+use crate::protocol::{Query, QueryReply};
 use clap::Args;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long an instrument may take to say what it works on.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Go on with a run: follow what the instruments do, and start what was not started
 #[derive(Debug, Args)]
@@ -40,7 +46,8 @@ impl Resume {
         let all = plan.targets.iter().map(|t| t.plan.instrument.clone()).collect();
         let fleet = Fleet::reopen(global, all, plan.rehearsal)?;
         let secrets = resolve(&fleet, &plan)?;
-        let content = kit_content(&fleet, &plan)?;
+        let content = kept_plan_content(&fleet, &plan)?;
+        content.lacking.iter().for_each(warn_of);
         let is_rollback = plan.targets.iter().all(|t| t.plan.steps.is_empty());
         let ended = ended(&RunState::of(&folder.read()?.events));
         let open = plan.targets.iter().filter(|t| !ended.contains(&t.plan.instrument));
@@ -58,7 +65,7 @@ impl Resume {
                 .next("`ibexdeploy runs report` shows how"));
         }
         let led = Led {
-            access: fleet.access(Some(content), Some(&self.run))?,
+            access: fleet.access(Some(content.source), Some(&self.run))?,
             limits: limits(&fleet, &self.run)?,
             deadline: self.run.deadline.map(|span| span.0),
             log: fleet.log.clone(),
@@ -77,6 +84,8 @@ impl Resume {
         let fleet = Fleet::choose(global, &targets)?;
         let run = new_run();
         let targets = fleet.bare_targets(&run, "resume");
+        let content = stored_plan_content(&fleet, &self.unfinished(&fleet, &targets)?)?;
+        content.lacking.iter().for_each(warn_of);
         let jobs = targets.iter().map(|target| Job {
             start: Start::Follow { run: String::new(), submit: None },
             idle: None,
@@ -95,7 +104,7 @@ impl Resume {
             targets,
         };
         let led = Led {
-            access: fleet.access(None, Some(&self.run))?,
+            access: fleet.access(Some(content.source), Some(&self.run))?,
             limits: limits(&fleet, &self.run)?,
             deadline: self.run.deadline.map(|span| span.0),
             log: fleet.log.clone(),
@@ -107,6 +116,32 @@ impl Resume {
         };
         lead(global, led)
     }
+
+    /// The plans of the runs that may still want content. An instrument that does not answer now is tried again by
+    /// whoever follows it, and a run whose plan cannot be read does not go on.
+    fn unfinished(&self, fleet: &Fleet, targets: &[Target]) -> Result<Vec<InstrumentPlan>> {
+        let talk = |_: Target, link: Link| Box::pin(plan_in_hand(link)) as _;
+        let answers = ask(fleet, targets, self.run.jobs, LIMIT, Arc::new(talk))?;
+        for error in answers.iter().filter_map(|answer| answer.as_ref().err()) {
+            warn(&format!("whether its run wants content is not known: {error}"));
+        }
+        Ok(answers.into_iter().filter_map(Result::ok).flatten().collect())
+    }
+}
+
+/// The plan of the run that the instrument works on, if any.
+async fn plan_in_hand(mut link: Link) -> Result<Option<InstrumentPlan>> {
+    let QueryReply::Runs(runs) = link.query(Query::Runs).await? else { return Err(unexpected_reply()) };
+    let open = runs.into_iter().find(|run| run.outcome.is_none() && run.damage.is_none());
+    let plan = match open {
+        Some(run) => match link.query(Query::StoredPlan { run: run.run.0 }).await? {
+            QueryReply::StoredPlan(plan) => Some(*plan),
+            _ => return Err(unexpected_reply()),
+        },
+        None => None,
+    };
+    link.goodbye().await;
+    Ok(plan)
 }
 
 /// The instruments that need nothing more. Those that were not reached or not started do.
@@ -114,6 +149,11 @@ fn ended(state: &RunState) -> BTreeSet<String> {
     let open = |outcome: Outcome| matches!(outcome, Outcome::Unreachable | Outcome::Cancelled);
     let ended = state.instruments.iter().filter(|i| i.outcome.is_some_and(|outcome| !open(outcome)));
     ended.map(|i| i.name.clone()).collect()
+}
+
+/// Content that cannot be sent, with what to do about it.
+fn warn_of(error: &Error) {
+    warn(&error.with_advice());
 }
 
 fn warn(text: &str) {

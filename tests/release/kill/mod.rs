@@ -1,7 +1,7 @@
 //! `kill -9` of controllers and workers at every phase: what is left goes on to the new release or back to the old one.
 #![cfg(target_os = "linux")]
 
-mod machine;
+pub(crate) mod machine;
 mod moments;
 mod round;
 mod suite;

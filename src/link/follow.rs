@@ -5,8 +5,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::{EVENT_VERSION, Event, EventKind, Outcome, RunId};
 use crate::plan::{self, InstrumentPlan, Target};
 use crate::protocol::{Query, QueryReply, RollbackOptions};
+use crate::units::Span;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::fmt;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -14,6 +15,9 @@ use tokio::time::{Instant, sleep_until};
 
 /// How often an instrument in hold is asked whether it is idle.
 const IDLE_POLL: Duration = Duration::from_secs(20);
+
+/// Clocks that differ by less are taken for the same.
+const CLOCKS_AGREE: SignedDuration = SignedDuration::from_secs(60);
 
 /// What goes with a plan that is handed over.
 #[derive(Clone, Default)]
@@ -125,6 +129,7 @@ pub async fn follow(
         next_poll: None,
         question: None,
         caught_up: false,
+        ahead: SignedDuration::ZERO,
     };
     follower.run().await
 }
@@ -169,6 +174,8 @@ struct Follower<'a> {
     question: Option<(String, String)>,
     /// All events there were when the link opened have come.
     caught_up: bool,
+    /// How far the instrument's clock is ahead of this machine's, when that is worth minding.
+    ahead: SignedDuration,
 }
 
 /// Either the end, or the loss of a link.
@@ -270,7 +277,9 @@ impl Follower<'_> {
         };
         let hello = link.hello();
         let (agent, platform, host) = (hello.build.clone(), hello.platform.clone(), hello.host.clone());
+        let now = hello.now;
         self.tell(EventKind::Connected { agent, platform, host })?;
+        self.compare_clocks(now)?;
         if self.hold == Hold::Waiting {
             self.next_poll = Some(Instant::now());
         }
@@ -282,6 +291,22 @@ impl Follower<'_> {
             link.goodbye().await;
         }
         end
+    }
+
+    /// Times of a run are told by one clock, this machine's: durations across two would be nonsense.
+    fn compare_clocks(&mut self, there: Option<Timestamp>) -> Result<()> {
+        let ahead = there.map_or(SignedDuration::ZERO, |there| there.duration_since(Timestamp::now()));
+        let before = std::mem::replace(&mut self.ahead, SignedDuration::ZERO);
+        if ahead.abs() < CLOCKS_AGREE {
+            return Ok(());
+        }
+        self.ahead = ahead;
+        if (before - ahead).abs() < CLOCKS_AGREE {
+            return Ok(());
+        }
+        let (span, way) =
+            (Span(Duration::from_secs(ahead.unsigned_abs().as_secs())), if ahead.is_positive() { "ahead" } else { "behind" });
+        self.tell(EventKind::Note { text: format!("its clock is {span} {way}; times are shown by this machine's clock") })
     }
 
     async fn open(&mut self) -> Result<Option<Link>> {
@@ -419,6 +444,8 @@ impl Follower<'_> {
             self.last = event.n;
         }
         self.run = event.run.clone();
+        // A time that no calendar has is left as it is.
+        event.at = event.at.checked_sub(self.ahead).unwrap_or(event.at);
         event.instrument = Some(self.target.plan.instrument.clone());
         let (held, released) = (matches!(event.kind, EventKind::Held { .. }), matches!(event.kind, EventKind::Released));
         let mut finished = None;

@@ -263,3 +263,17 @@ async fn questions_are_answered_and_refusals_passed_on() -> Result<()> {
     assert_eq!(answers[1].as_ref().err().map(ToString::to_string), Some("NDX001: no answer within 20s".into()));
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn times_of_an_instrument_whose_clock_is_years_off_are_told_by_this_machines() -> Result<()> {
+    let fleet = Fleet::new(1, |_| Script { clock_of_1970: true, cuts: vec![900, 900], ..Script::default() });
+    let (end, events) = follow_all(&fleet.access(), Hold::No, submit(), Orders::default()).await?;
+    assert!(matches!(end, End::Finished(Outcome::Changed)), "{end:?}");
+    let now = jiff::Timestamp::now();
+    let off: Vec<&Event> = events.iter().filter(|e| now.duration_since(e.at).as_secs().abs() > 60).collect();
+    assert!(off.is_empty(), "{off:?}");
+    let notes = events.iter().filter(|e| matches!(&e.kind, EventKind::Note { text } if text.contains("its clock is")));
+    assert_eq!(notes.count(), 1, "it is said once, however many links there were");
+    assert!(events.iter().filter(|e| matches!(e.kind, EventKind::Connected { .. })).count() > 1, "links were cut");
+    Ok(())
+}

@@ -193,7 +193,7 @@ impl Agent {
 
     async fn answer_frozen(self: Arc<Self>, request: FrozenRequest, view: &mut View) -> Result<()> {
         match request {
-            FrozenRequest::Hello(_) => view.out.send(&AgentMessage::Frozen(FrozenReply::Hello(hello()))).await,
+            FrozenRequest::Hello(_) => view.out.send(&AgentMessage::Frozen(FrozenReply::Hello(hello(&self.script)))).await,
             FrozenRequest::EventsSince { run, from } => {
                 let known = lock(&self.state).plan.as_ref().is_some_and(|p| run.is_empty() || p.run.as_str() == run);
                 if !known {
@@ -310,13 +310,13 @@ impl View {
     }
 }
 
-fn hello() -> AgentHello {
+fn hello(script: &Script) -> AgentHello {
     AgentHello {
         protocol: PROTOCOL_VERSION,
         build: "b".into(),
         platform: "sandbox".into(),
         host: "h".into(),
         root: None,
-        now: None,
+        now: script.clock_of_1970.then_some(jiff::Timestamp::UNIX_EPOCH),
     }
 }

@@ -41,6 +41,8 @@ pub(crate) struct Script {
     pub(crate) asks: bool,
     /// Blobs it wants before it applies.
     pub(crate) wants: Vec<ibexdeploy::content::ContentHash>,
+    /// Its clock never left 1970, and its hello says so.
+    pub(crate) clock_of_1970: bool,
 }
 
 impl Default for Script {
@@ -58,6 +60,7 @@ impl Default for Script {
             cuts: Vec::new(),
             asks: false,
             wants: Vec::new(),
+            clock_of_1970: false,
         }
     }
 }

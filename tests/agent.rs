@@ -11,7 +11,7 @@ use ibexdeploy::playbook::{OnFailure, Phase, RunAs};
 use ibexdeploy::protocol::frames::{Reader, Writer};
 use ibexdeploy::protocol::{
     AgentMessage, ControllerHello, ControllerMessage, FrozenReply, FrozenRequest, PROTOCOL_VERSION, Query, QueryReply,
-    RollbackOptions,
+    RollbackOptions, STREAM_MARK,
 };
 use ibexdeploy::units::Span;
 use serde_json::json;
@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 /// Nothing here takes this long; a test that waits for it has failed.
@@ -157,7 +158,11 @@ impl Controller {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let reader = Reader::new(attach.stdout.take().unwrap());
+        let mut out = attach.stdout.take().unwrap();
+        let mut mark = [0; STREAM_MARK.len()];
+        out.read_exact(&mut mark).await.unwrap();
+        assert_eq!(mark, STREAM_MARK, "an agent's stream begins with its mark");
+        let reader = Reader::new(out);
         let writer = Writer::new(attach.stdin.take().unwrap());
         let mut controller = Self { _attach: attach, reader, writer, blobs: Vec::new(), damage: 0 };
         let hello = ControllerHello { protocol: PROTOCOL_VERSION, build: "test".into(), operator: "ann@desk".into() };

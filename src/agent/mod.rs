@@ -11,6 +11,7 @@ mod detach;
 mod driver;
 mod machine;
 mod output;
+mod prune;
 mod queries;
 mod resume;
 mod rollback;

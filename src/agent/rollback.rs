@@ -4,7 +4,7 @@ use super::driver::{Driver, Guarded, Source, Undoing, added_since, changed_since
 use super::machine::Machine;
 use super::resume::{Intent, Resume};
 use super::worker::Worker;
-use super::{journal, queries};
+use super::{journal, prune, queries};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::events::{EventKind, Outcome, RunId};
 use crate::paths::WinPath;
@@ -25,6 +25,13 @@ pub(crate) struct RollbackOrder {
     runs: Vec<RunId>,
     /// Files changed since, which are saved and discarded.
     newer: Vec<String>,
+}
+
+impl RollbackOrder {
+    /// The runs that are taken back.
+    pub(crate) fn runs(&self) -> &[RunId] {
+        &self.runs
+    }
 }
 
 /// A finished run that can be undone.
@@ -77,7 +84,7 @@ pub(crate) fn order(worker: &Worker, run: &str, options: &RollbackOptions) -> Re
 fn to_undo(worker: &Worker, run: &str) -> Result<Vec<Finished>> {
     let mut undoable = Vec::new();
     let wanted = (!run.is_empty()).then(|| worker.run_dir(run)).transpose()?;
-    for dir in worker.run_dirs()?.into_iter().rev() {
+    for dir in worker.machine.home.run_dirs()?.into_iter().rev() {
         if dir.join("rollback.json").exists() {
             if wanted.as_ref() == Some(&dir) {
                 return Err(Error::new(ErrorKind::Refused, format!("the run {run} is itself a rollback"))
@@ -88,9 +95,9 @@ fn to_undo(worker: &Worker, run: &str) -> Result<Vec<Finished>> {
         let is_wanted = wanted.as_ref() == Some(&dir);
         let finished = read(&dir)?;
         match refusal(&finished) {
-            // What is older cannot be undone under it either.
-            Some(error) if !finished.resume.damage.is_empty() => return Err(error),
             None => undoable.push(finished),
+            // What is older cannot be undone under it either.
+            Some(error) if stands_in_the_way(&finished) => return Err(error),
             Some(error) if is_wanted => return Err(error),
             Some(_) => {}
         }
@@ -109,6 +116,12 @@ fn to_undo(worker: &Worker, run: &str) -> Result<Vec<Finished>> {
 fn read(dir: &Path) -> Result<Finished> {
     let loaded = journal::read(&dir.join("journal.jsonl"))?;
     Ok(Finished { dir: dir.to_path_buf(), plan: queries::stored_plan(dir)?, resume: Resume::from_journal(&loaded) })
+}
+
+/// True when a run that cannot be undone has changed files, or may have.
+fn stands_in_the_way(run: &Finished) -> bool {
+    !run.resume.damage.is_empty()
+        || (prune::is_pruned(&run.dir) && run.resume.undone_by.is_none() && run.resume.open_intents().next().is_some())
 }
 
 /// Why a run cannot be undone.
@@ -130,7 +143,7 @@ fn refusal(run: &Finished) -> Option<Error> {
     if run.resume.open_intents().next().is_none() {
         return refused(format!("the run {name} changed nothing"), "there is nothing to undo");
     }
-    if run.dir.join("pruned").exists() {
+    if prune::is_pruned(&run.dir) {
         return refused(format!("what {name} kept for its undo was pruned"), "restore a backup, or release the older version");
     }
     None

@@ -165,24 +165,11 @@ impl Worker {
     /// When there is no such run.
     pub(crate) fn run_dir(&self, run: &str) -> Result<PathBuf> {
         let home = &self.machine.home;
-        let dir = if run.is_empty() { self.run_dirs()?.pop() } else { Some(home.run(&RunId(run.to_owned()))?) };
+        let dir = if run.is_empty() { home.run_dirs()?.pop() } else { Some(home.run(&RunId(run.to_owned()))?) };
         dir.filter(|d| d.is_dir()).ok_or_else(|| {
             let what = if run.is_empty() { "no run was made here yet".to_owned() } else { format!("there is no run {run} here") };
             Error::usage(what).on_host(self.machine.platform.host_name()).next("`ibexdeploy runs list` shows the runs")
         })
-    }
-
-    /// The folders of all runs, the oldest first.
-    ///
-    /// # Errors
-    /// When they cannot be listed.
-    pub(crate) fn run_dirs(&self) -> Result<Vec<PathBuf>> {
-        let runs = self.machine.home.runs();
-        let listed = std::fs::read_dir(&runs).cannot(|| format!("list {}", runs.display()))?;
-        let mut dirs: Vec<PathBuf> =
-            listed.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| p.join("plan.json").exists()).collect();
-        dirs.sort();
-        Ok(dirs)
     }
 
     // -- beginning runs --
@@ -317,7 +304,7 @@ impl Worker {
     /// When the runs cannot be listed.
     pub(crate) fn recover(self: &Arc<Self>) -> Result<()> {
         lock::clear_holder(&self.machine.home);
-        for dir in self.run_dirs()?.into_iter().rev() {
+        for dir in self.machine.home.run_dirs()?.into_iter().rev() {
             match self.recover_one(&dir) {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}

@@ -134,7 +134,7 @@ impl Driver {
             ),
         )
         .on_host(&self.run.plan.instrument)
-        .next("make room (`ibexdeploy runs prune`, old backups), then run it again"))
+        .next("make room (old backups, data that nobody needs), then run it again"))
     }
 
     /// True when the playbook stops nothing for nothing, and no `sync` step has anything to change.

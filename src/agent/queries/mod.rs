@@ -1,12 +1,12 @@
 //! Questions that controllers ask outside a run.
 
 mod dry_run;
-mod prune;
 mod status;
 
 use super::content::Desk;
 use super::home::read_json;
 use super::journal;
+use super::prune;
 use super::resume::Resume;
 use super::worker::Worker;
 use crate::error::{Error, ErrorKind, Result};
@@ -51,7 +51,7 @@ pub(crate) async fn end_if_abandoned(worker: &Worker, out: &mpsc::Sender<AgentMe
 /// # Errors
 /// When they cannot be listed.
 pub(crate) fn runs(worker: &Worker) -> Result<Vec<RunRecord>> {
-    Ok(worker.run_dirs()?.iter().rev().map(|dir| record(dir)).collect())
+    Ok(worker.machine.home.run_dirs()?.iter().rev().map(|dir| record(dir)).collect())
 }
 
 /// What is known of a run. Never fails: what is damaged is said in the record.

@@ -63,7 +63,7 @@ fn remove_undo_data(dir: &Path) -> Result<bool> {
         crate::actions::moves::write_safely(&dir.join(PRUNED), b"")?;
     }
     volumes::remove_areas(dir, true)?;
-    for index in ["before", "after"].map(|name| dir.join(name)).into_iter().filter(|index| index.exists()) {
+    for index in ["before", "after", "half-undone"].map(|name| dir.join(name)).into_iter().filter(|index| index.exists()) {
         std::fs::remove_dir_all(&index).cannot(|| format!("remove {}", index.display()))?;
     }
     Ok(there)

@@ -94,6 +94,38 @@ fn owner_and_mode_of_a_file_are_kept() {
     assert_eq!(rights(&fleet.server(NAME)), before);
 }
 
+#[test]
+fn a_file_that_the_release_never_touched_stays_as_it_was_changed_by_hand() {
+    let fleet = Fleet::running(&[NAME]);
+    let before = fleet.apps(NAME);
+    assert_eq!(fleet.run(&["release", NAME, "--yes"]).code, 0);
+    let after = fleet.apps(NAME);
+    let untouched = before.iter().find(|(path, hash)| path.starts_with("EPICS/ioc/") && after.get(*path) == Some(hash));
+    let untouched = untouched.expect("a file that both releases have").0.clone();
+    let removed = before.iter().rfind(|(path, hash)| path.starts_with("EPICS/ioc/") && after.get(*path) == Some(hash));
+    let removed = removed.expect("another one").0.clone();
+    let apps = fleet.root(NAME).join("c/Instrument/Apps");
+    std::fs::write(apps.join(&untouched), "by hand\n").expect("a file");
+    std::fs::remove_file(apps.join(&removed)).expect("a file less");
+
+    let back = fleet.run(&["rollback", NAME, "--yes", "--discard-newer"]);
+    assert_eq!((back.code, back.outcome(NAME).as_str()), (0, "rolled_back"), "{}", back.story());
+    assert_eq!(std::fs::read_to_string(apps.join(&untouched)).expect("the file"), "by hand\n");
+    let mut now = fleet.apps(NAME);
+    now.insert(untouched.clone(), before[&untouched].clone());
+    now.insert(removed.clone(), before[&removed].clone());
+    assert_eq!(now, before, "everything else is as it was");
+    let name = |path: &str| path.replace('/', "\\");
+    let named =
+        |e: &&serde_json::Value| e["event"] == "reminder" && e["text"].as_str().is_some_and(|t| t.contains("stay as they are"));
+    let kept = back.events.iter().find(named).expect("what was kept is named")["text"].to_string().replace("\\\\", "\\");
+    assert!(kept.contains(&name(&untouched)) && kept.contains(&name(&removed)), "{kept}");
+    let archive = std::fs::read_dir(fleet.root(NAME).join(".ibexdeploy/hand-changes")).expect("an archive").flatten().next();
+    let text =
+        std::process::Command::new("unzip").arg("-p").arg(archive.expect("one").path()).arg(&untouched).output().expect("unzip");
+    assert_eq!(String::from_utf8_lossy(&text.stdout), "by hand\n");
+}
+
 /// Makes a further release of the kit's newest one.
 fn another_release(fleet: &Fleet, version: &str) {
     let folder = fleet.kits().join(version);

@@ -10,9 +10,9 @@ mod undo;
 
 pub(crate) use context::{Bench, Source, millis};
 pub(crate) use finish::{added_since, changed_since, installed};
-pub(crate) use guard::Guarded;
+pub(crate) use guard::{Guarded, changed_by_others};
 pub(crate) use late::{items_of, names, rendered};
-pub(crate) use undo::Undoing;
+pub(crate) use undo::{UndoReport, Undoing};
 
 use super::machine::Machine;
 use super::prune;

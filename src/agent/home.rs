@@ -131,8 +131,10 @@ impl Home {
     pub fn run_dirs(&self) -> Result<Vec<PathBuf>> {
         let runs = self.runs();
         let listed = std::fs::read_dir(&runs).cannot(|| format!("list {}", runs.display()))?;
-        let mut dirs: Vec<PathBuf> =
-            listed.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| p.join("plan.json").exists()).collect();
+        let mut dirs: Vec<PathBuf> = listed
+            .filter_map(|e| e.ok().map(|e| e.path()))
+            .filter(|p| p.join("plan.json").exists() || p.join("journal.jsonl").exists())
+            .collect();
         dirs.sort();
         Ok(dirs)
     }

@@ -17,6 +17,7 @@ mod resume;
 mod rollback;
 mod run;
 mod session;
+mod stranded;
 mod worker;
 
 pub use attach::attach;

@@ -3,6 +3,7 @@
 use super::driver::{Driver, Guarded, Source, UndoReport, Undoing, added_since, changed_by_others, changed_since};
 use super::machine::Machine;
 use super::resume::{Intent, Resume};
+use super::stranded::stranded;
 use super::worker::Worker;
 use super::{journal, prune, queries};
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -90,6 +91,9 @@ pub(crate) fn order(worker: &Worker, run: &str, options: &RollbackOptions) -> Re
 /// The run and all that were made after it and changed something, the newest first.
 fn to_undo(worker: &Worker, run: &str) -> Result<Vec<Finished>> {
     let mut undoable = Vec::new();
+    if let Some(stranded) = stranded(&worker.machine.home)? {
+        return Err(stranded.refusal(&worker.machine.platform.host_name()));
+    }
     let wanted = (!run.is_empty()).then(|| worker.run_dir(run)).transpose()?;
     for dir in worker.machine.home.run_dirs()?.into_iter().rev() {
         if dir.join("rollback.json").exists() {

@@ -1,6 +1,6 @@
 //! The words with which an agent's stream begins, whatever a login shell has said before.
 
-use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::STREAM_MARK;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -24,7 +24,7 @@ pub(super) async fn find_mark(stream: &mut (impl AsyncRead + Unpin)) -> Result<B
     let mut noise = Vec::new();
     // Byte by byte: there is little of it, and nothing behind the mark may be taken.
     let mut byte = [0; 1];
-    while stream.read(&mut byte).await.cannot(|| "read from the agent")? == 1 {
+    while stream.read(&mut byte).await.map_err(|e| Error::new(ErrorKind::Unreachable, e.to_string()))? == 1 {
         noise.push(byte[0]);
         if noise.ends_with(STREAM_MARK) {
             if noise.len() > STREAM_MARK.len() {

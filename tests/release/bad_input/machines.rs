@@ -75,7 +75,7 @@ fn the_path_of_a_sandbox_is_too_long_for_a_socket() {
     rehearsal: making 1 of 1 sandboxes in DIR/XXX
     INSTRUMENT  SYSTEM                VERSIONS  LAST RUN  LOCK  BY HAND  FREE  REBOOT  SECI UNTIL
     NDXLARMOR   no answer, see below                                                   2027-03-31
-    error: the link broke while reading
+    error: the agent does not answer
       on NDXLARMOR
       because: `agent attach` ended with exit status: 2: error: the path of the sandbox DIR/XXX/NDXLARMOR is too long: its socket would take 169 bytes of the 107 the system allows |   next: choose a folder whose path is 62 bytes shorter
     ");

@@ -171,7 +171,6 @@ impl Fleet {
     }
 
     /// Starts the binary with JSON output, to be watched and interrupted.
-    #[allow(dead_code)]
     pub(crate) fn start(&self, arguments: &[&str]) -> Watched {
         Watched::start(self.command(arguments).args(["--output", "json"]))
     }

@@ -7,7 +7,9 @@ use crate::plan::TransportSpec;
 use crate::report::{self, Screen, TrustRow};
 use crate::transport::{HostKey, KeyState, Ssh};
 use clap::Args;
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -27,21 +29,25 @@ pub(super) struct Trust {
 impl Trust {
     pub(super) fn run(self, global: &GlobalOptions) -> Result<u8> {
         let fleet = Fleet::choose(global, &self.targets)?;
-        let answers = runtime()?.block_on(ask_all(&fleet))?;
-        let wanted: Vec<&HostKey> =
-            answers.iter().filter_map(|(_, key)| key.as_ref().ok()).filter(|k| self.is_wanted(k)).collect();
-        let rows = |recorded: bool| -> Vec<TrustRow> {
-            answers.iter().map(|(name, key)| row(name, key, recorded && key.as_ref().is_ok_and(|k| self.is_wanted(k)))).collect()
-        };
-        if !wanted.is_empty() {
-            self.confirm(global, &rows(false), &wanted)?;
-            for key in &wanted {
-                key.record(self.replace)?;
+        let runtime = runtime()?;
+        loop {
+            let answers = runtime.block_on(ask_all(&fleet))?;
+            let keys = || answers.iter().filter_map(|(_, key)| key.as_ref().ok());
+            let wanted: Vec<&HostKey> = keys().filter(|key| self.is_wanted(key)).collect();
+            if !wanted.is_empty() {
+                self.confirm(global, &rows(&answers, |_| false), &wanted)?;
+                for key in &wanted {
+                    key.record(self.replace)?;
+                }
             }
+            // What stands behind a host that was not known shows once it is.
+            if wanted.iter().any(|key| key.on_the_way) {
+                continue;
+            }
+            let rows = rows(&answers, |key| self.is_wanted(key));
+            output::document(global, &rows, || report::trust(&rows, Screen::of_stdout()))?;
+            return Ok(if rows.iter().all(TrustRow::is_well) { exit::OK } else { exit::SOME_FAILED });
         }
-        let rows = rows(!wanted.is_empty());
-        output::document(global, &rows, || report::trust(&rows, Screen::of_stdout()))?;
-        Ok(if rows.iter().all(TrustRow::is_well) { exit::OK } else { exit::SOME_FAILED })
     }
 
     fn is_wanted(&self, key: &HostKey) -> bool {
@@ -65,13 +71,17 @@ impl Trust {
         }
         // Where the terminal takes nothing, the question that follows fails.
         let _ = std::io::stderr().write_all(report::trust(rows, Screen::of_stderr()).as_bytes());
-        let question = format!("Record {} in {}?", report::text::count(wanted.len(), "key"), wanted[0].file.display());
+        let files: BTreeSet<&Path> = wanted.iter().map(|key| key.file.as_path()).collect();
+        let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+        // Instruments may have a server in common.
+        let keys: BTreeSet<_> = wanted.iter().map(|key| (&key.server, &key.fingerprint)).collect();
+        let question = format!("Record {} in {}?", report::text::count(keys.len(), "key"), files.join(" and "));
         if confirmed(&question)? { Ok(()) } else { Err(refused("not confirmed")) }
     }
 }
 
 /// The host keys of all, in parallel; instruments that are not reached over SSH have none.
-async fn ask_all(fleet: &Fleet) -> Result<Vec<(String, Result<HostKey>)>> {
+async fn ask_all(fleet: &Fleet) -> Result<Vec<Answer>> {
     let ssh = Arc::new(Ssh::new(fleet.logons()?.clone(), None));
     let mut tasks = JoinSet::new();
     for (at, instrument) in fleet.instruments().into_iter().enumerate() {
@@ -87,6 +97,12 @@ async fn ask_all(fleet: &Fleet) -> Result<Vec<(String, Result<HostKey>)>> {
     let mut answers = tasks.join_all().await;
     answers.sort_by_key(|(at, _)| *at);
     Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+}
+
+type Answer = (String, Result<HostKey>);
+
+fn rows(answers: &[Answer], recorded: impl Fn(&HostKey) -> bool) -> Vec<TrustRow> {
+    answers.iter().map(|(name, key)| row(name, key, key.as_ref().is_ok_and(&recorded))).collect()
 }
 
 fn row(name: &str, key: &Result<HostKey>, recorded: bool) -> TrustRow {

@@ -2,9 +2,17 @@
 #![cfg(test)]
 #![cfg(target_os = "linux")]
 
-// Shared with other test targets, which use other parts of it.
-#[allow(dead_code)]
+mod bring;
+mod check;
 #[path = "../support/command.rs"]
 mod command;
 mod fixtures;
+mod host_keys;
+mod logon;
+mod refused;
+mod secrets;
 mod support;
+#[path = "../support/terminal.rs"]
+mod terminal;
+mod trust;
+mod unusable;

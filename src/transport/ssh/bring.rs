@@ -1,6 +1,6 @@
 //! Bringing the agent's executable to a machine that lacks it.
 
-use super::connect::{Connected, Limit};
+use super::connect::{Connected, Limit, SAYS_FAILURE, words};
 use super::pump::lines;
 use super::remote::{Platform, RemoteHome};
 use crate::content::ContentHash;
@@ -75,9 +75,10 @@ fn executable_suffix(home: &RemoteHome) -> &'static str {
 fn open_sftp(connected: &Connected) -> Result<Sftp> {
     Limit::of(PIECE_LIMIT).arm(&connected.session, "opening SFTP")?;
     connected.session.sftp().map_err(|e| {
-        Error::new(ErrorKind::NoAgent, "the server has no SFTP, by which the agent would be brought")
-            .because(e)
-            .next("switch the server's sftp subsystem on, or put the agent there yourself and write `agent: preinstalled`")
+        Error::new(ErrorKind::NoAgent, "the server has no SFTP, by which the agent would be brought").because(words(&e)).next(
+            "switch the server's sftp subsystem on, see that the account may use it (ForceCommand) and that its login shell \
+                 writes nothing, or put the agent there yourself and write `agent: preinstalled`",
+        )
     })
 }
 
@@ -103,7 +104,7 @@ fn make_folders(sftp: &Sftp, home: &RemoteHome) -> Result<()> {
         match sftp.stat(Path::new(root)) {
             Ok(stat) if stat.is_dir() => {}
             Ok(_) => return Err(no_root(root, "it is not a folder")),
-            Err(e) => return Err(no_root(root, e.message())),
+            Err(e) => return Err(no_root(root, words(&e))),
         }
     }
     for folder in [home.folder(), home.file("bin")] {
@@ -175,7 +176,7 @@ fn not_written(connected: &Connected, what: &str, size: u64, e: &std::io::Error)
     }
     // SFTP has one word for all failures of the disk.
     Error::new(ErrorKind::NoAgent, format!("cannot {what}"))
-        .because(e)
+        .because(if e.to_string() == "failure" { SAYS_FAILURE.to_owned() } else { e.to_string() })
         .next(format!("see whether {} MB are free there, and whether the account may write", size.div_ceil(1_000_000)))
 }
 
@@ -183,8 +184,8 @@ fn cannot(what: &str, e: &ssh2::Error) -> Error {
     // The server's own word, or a connection that broke.
     let kind = if matches!(e.code(), ErrorCode::SFTP(_)) { ErrorKind::NoAgent } else { ErrorKind::Unreachable };
     Error::new(kind, format!("cannot {what} on the machine"))
-        .because(e)
-        .next("see that the account owns the agent's home, and that there is room on the disk")
+        .because(words(e))
+        .next("see that the account owns the agent's home, and that the disk is neither full nor read-only")
 }
 
 /// Starts what was brought: it checks its own hash and goes where it belongs.
@@ -207,7 +208,14 @@ fn install(connected: &Connected, home: &RemoteHome, name: &str, build: &Content
         return Ok(());
     }
     out.extend_from_slice(&said);
+    let said = lines(&out);
+    if said.iter().any(|line| line.starts_with("error: ")) {
+        // Its own words: it runs.
+        return Err(Error::new(ErrorKind::NoAgent, "the agent that was brought cannot be at home on that machine")
+            .with_output(said)
+            .next("put right what it says about `root:` and the folder .ibexdeploy below it"));
+    }
     Err(Error::new(ErrorKind::NoAgent, "the agent that was brought does not run on that machine")
-        .with_output(lines(&out))
+        .with_output(said)
         .next("its last words say why: a wrong architecture, a disk mounted `noexec`, antivirus or AppLocker, a shell that lets nothing run"))
 }

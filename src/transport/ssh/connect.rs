@@ -19,6 +19,21 @@ const HOST_KEYS: [&str; 6] =
 /// How often the other end is asked whether it is there, so that nothing on the way forgets the connection.
 pub(super) const KEEPALIVE: Duration = Duration::from_secs(10);
 
+/// What libssh2 says when its time was over.
+pub(super) const TIMEOUT: i32 = -9;
+
+/// An error of libssh2 without its number, which says nothing to people.
+pub(super) fn words(e: &ssh2::Error) -> &str {
+    match e.message() {
+        // The one word of SFTP for nearly everything.
+        "failure" => SAYS_FAILURE,
+        message => message,
+    }
+}
+
+/// When a disk is full or read-only, for example.
+pub(super) const SAYS_FAILURE: &str = "its SFTP server says no more than `failure`";
+
 /// The end of a wait, and how long it is in all, for messages.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limit {
@@ -49,7 +64,8 @@ impl Limit {
         Ok(())
     }
 
-    fn over(&self, what: &str) -> Error {
+    /// The error of a wait that took too long.
+    pub(super) fn over(&self, what: &str) -> Error {
         Error::new(ErrorKind::Unreachable, format!("{what} took longer than {:?}", self.total))
             .next("see whether the machine is overloaded, or a firewall swallows what is sent; `timeout:` gives it longer")
     }
@@ -122,7 +138,7 @@ pub(super) fn greet(hop: &Hop, stream: TcpStream, known: &KnownHosts, limit: Lim
     }
     session.set_tcp_stream(stream);
     limit.arm(&session, "the key exchange")?;
-    session.handshake().map_err(|e| no_handshake(hop, &e, limit))?;
+    session.handshake().map_err(|e| no_handshake(hop, &session, &e, limit))?;
     let chosen = |method| session.methods(method).unwrap_or("?").to_owned();
     tracing::debug!(
         server = session.banner().unwrap_or("?"),
@@ -139,19 +155,33 @@ pub(super) fn greet(hop: &Hop, stream: TcpStream, known: &KnownHosts, limit: Lim
     Ok((Connected { session, socket }, shown))
 }
 
-fn no_handshake(hop: &Hop, e: &ssh2::Error, limit: Limit) -> Error {
-    const TIMEOUT: i32 = -9;
+fn no_handshake(hop: &Hop, session: &Session, e: &ssh2::Error, limit: Limit) -> Error {
     const DISCONNECT: i32 = -13;
     const BANNER: [i32; 2] = [-2, -3];
     let code = match e.code() {
         ssh2::ErrorCode::Session(code) | ssh2::ErrorCode::SFTP(code) => code,
     };
     let place = format!("{}:{}", hop.address, hop.port);
+    // What it said first, whatever that is.
+    let greeting = session.banner();
     if code == TIMEOUT || limit.left().is_zero() {
-        return limit.over(&format!("the key exchange with {place}"));
+        return match greeting {
+            Some(_) => limit.over(&format!("the key exchange with {place}")),
+            None => limit.over(&format!("the greeting of {place}")),
+        };
     }
-    let error = Error::new(ErrorKind::Unreachable, format!("no SSH session with {place}")).because(e);
+    let error = Error::new(ErrorKind::Unreachable, format!("no SSH session with {place}")).because(words(e));
     match code {
+        DISCONNECT if !greeting.is_some_and(|said| said.starts_with("SSH-")) => {
+            let error = match greeting {
+                Some(said) => error.because(format!("it says `{}`", said.chars().take(80).collect::<String>().escape_debug())),
+                None => error.because("it says nothing"),
+            };
+            error.next(
+                "what listens there may be no SSH server: see whether `port` is right; or it takes no more connections at once \
+                 (MaxStartups), and its own log says so",
+            )
+        }
         DISCONNECT => error.next("the server closed the connection: its own log says why, perhaps too many came at once"),
         code if BANNER.contains(&code) => {
             error.next("what listens there may be no SSH server: see whether `port` is right").lasting()

@@ -1,9 +1,9 @@
 //! Looking at a server's host key, and recording it: `ibexdeploy trust`.
 
-use super::connect::{dial, greet};
-use super::jump::{self, on_thread};
+use super::connect::Limit;
+use super::jump;
 use super::known_hosts::{KnownHosts, ServerName, Verdict, forget, record};
-use super::route::Route;
+use super::route::{Hop, Route};
 use super::{Ssh, limit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::SshSpec;
@@ -33,6 +33,8 @@ pub struct HostKey {
     /// `SHA256:...`, as `ssh-keygen -l` shows it.
     pub fingerprint: String,
     pub state: KeyState,
+    /// It is a host that is gone through to the instrument.
+    pub on_the_way: bool,
     /// Where it would be recorded.
     pub file: PathBuf,
     name: ServerName,
@@ -45,6 +47,11 @@ impl HostKey {
     /// # Errors
     /// When another key is recorded and is not to be replaced, the key is revoked, or the file cannot be written.
     pub fn record(&self, replace: bool) -> Result<()> {
+        // Another instrument behind the same server may have brought it there meanwhile.
+        let now = KnownHosts::about(&self.name, std::slice::from_ref(&self.file))?;
+        if matches!(now.judge(&self.key), Verdict::Known(_)) {
+            return Ok(());
+        }
         match &self.state {
             KeyState::Known(_) => return Ok(()),
             KeyState::New => {}
@@ -66,43 +73,56 @@ impl HostKey {
 }
 
 impl Ssh {
-    /// Asks a server for its host key, without logging on to it. Hosts that are gone through must be known already.
+    /// Asks a server for its host key, without logging on to it. Where a host that is gone through is not known, nothing
+    /// can be seen behind it: then it is that one's key.
     ///
     /// # Errors
     /// When it cannot be reached, or is no SSH server.
     pub async fn host_key(&self, instrument: &str, spec: &SshSpec) -> Result<HostKey> {
         let limit = limit(spec);
-        let Route { mut jumps, last } = self.route(instrument, spec)?;
-        let stream = match jumps.pop() {
-            None => None,
-            Some(before) => Some(jump::forward(Route { jumps, last: before }, &last, &self.doors, instrument, limit).await?),
+        let Route { jumps, last } = self.route(instrument, spec)?;
+        match self.look_behind(&jumps, &last, instrument, limit).await {
+            Err(e) if e.kind() == ErrorKind::HostKey => {}
+            other => return other,
+        }
+        for (at, hop) in jumps.iter().enumerate() {
+            let key = self.look_behind(&jumps[..at], hop, instrument, limit).await?;
+            if !matches!(key.state, KeyState::Known(_)) {
+                return Ok(HostKey { on_the_way: true, ..key });
+            }
+        }
+        // Somebody else has recorded what was missing meanwhile.
+        self.look_behind(&jumps, &last, instrument, limit).await
+    }
+
+    /// The key of a server, through others that are known.
+    async fn look_behind(&self, jumps: &[Hop], hop: &Hop, instrument: &str, limit: Limit) -> Result<HostKey> {
+        let stream = match jumps {
+            [] => None,
+            [first @ .., before] => {
+                let route = Route { jumps: first.to_vec(), last: before.clone() };
+                Some(jump::forward(route, hop, &self.doors, instrument, limit).await?)
+            }
         };
-        on_thread("ssh host key", move || {
-            let known = KnownHosts::about(&last.known_as, &last.known_hosts)?;
-            let stream = match stream {
-                Some(stream) => stream,
-                None => dial(&last, limit)?,
-            };
-            let (_, key) = greet(&last, stream, &known, limit)?;
-            let state = match known.judge(&key) {
-                Verdict::Known(place) => KeyState::Known(place.to_string()),
-                Verdict::Unknown => KeyState::New,
-                Verdict::Revoked(place) => KeyState::Revoked(place.to_string()),
-                Verdict::Changed { place, known } | Verdict::OtherKinds { place, known } => {
-                    KeyState::Other { known, place: place.to_string() }
-                }
-            };
-            let file = last.known_hosts.first().cloned().ok_or_else(|| Error::internal("no file of known hosts is named"))?;
-            Ok(HostKey {
-                server: last.known_as.written(),
-                kind: key.algorithm().to_string(),
-                fingerprint: key.fingerprint(HashAlg::Sha256).to_string(),
-                state,
-                file,
-                name: last.known_as,
-                key,
-            })
+        let (key, verdict) = jump::look(hop, &self.doors, stream, limit).await?;
+        let state = match verdict {
+            Verdict::Known(place) => KeyState::Known(place.to_string()),
+            Verdict::Unknown => KeyState::New,
+            Verdict::Revoked(place) => KeyState::Revoked(place.to_string()),
+            Verdict::Changed { place, known } | Verdict::OtherKinds { place, known } => {
+                KeyState::Other { known, place: place.to_string() }
+            }
+        };
+        let file = hop.known_hosts.first().cloned().ok_or_else(|| Error::internal("no file of known hosts is named"))?;
+        Ok(HostKey {
+            server: hop.known_as.written(),
+            kind: key.algorithm().to_string(),
+            fingerprint: key.fingerprint(HashAlg::Sha256).to_string(),
+            state,
+            on_the_way: false,
+            file,
+            name: hop.known_as.clone(),
+            key,
         })
-        .await
     }
 }

@@ -1,10 +1,12 @@
 //! Going through other hosts: each hop's connection is a channel of the session before it.
 
-use super::connect::{Connected, Limit, connect};
+use super::connect::{Connected, Limit, connect, dial, greet};
+use super::known_hosts::{KnownHosts, Verdict};
 use super::pump::{self, Purpose};
 use super::route::{Hop, Route};
 use super::stream::SshStream;
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use ssh_key::PublicKey;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,6 +61,27 @@ async fn enter(hop: Hop, doors: &Doors, stream: Option<TcpStream>, instrument: &
     let instrument = instrument.to_owned();
     let _place = door.acquire().await.map_err(|e| Error::internal("a door was closed").because(e))?;
     on_thread("ssh connect", move || connect(&hop, stream, &instrument, limit)).await
+}
+
+/// Looks at the key of a server without logging on to it.
+///
+/// # Errors
+/// When it cannot be reached, or is no SSH server.
+pub(super) async fn look(hop: &Hop, doors: &Doors, stream: Option<TcpStream>, limit: Limit) -> Result<(PublicKey, Verdict)> {
+    let door = doors.of(hop);
+    let hop = hop.clone();
+    let _place = door.acquire().await.map_err(|e| Error::internal("a door was closed").because(e))?;
+    on_thread("ssh host key", move || {
+        let known = KnownHosts::about(&hop.known_as, &hop.known_hosts)?;
+        let stream = match stream {
+            Some(stream) => stream,
+            None => dial(&hop, limit)?,
+        };
+        let (_, key) = greet(&hop, stream, &known, limit)?;
+        let verdict = known.judge(&key);
+        Ok((key, verdict))
+    })
+    .await
 }
 
 /// libssh2 needs a socket of the system: a pair of them on this machine, with a task that moves what comes.

@@ -82,6 +82,7 @@ impl KnownHosts {
     /// When a file is there and cannot be read: it might hold the revocation of the very key.
     pub(super) fn about(server: &ServerName, files: &[PathBuf]) -> Result<Self> {
         let mut about = Self::default();
+        let mut without_port = Self::default();
         for file in files {
             let text = match std::fs::read(file) {
                 Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
@@ -89,17 +90,24 @@ impl KnownHosts {
                 Err(e) => return Err(Error::io(format!("read the known hosts {}", file.display()), &e)),
             };
             for (index, line) in text.lines().enumerate() {
-                about.take(server, line, Place { file: file.clone(), line: index + 1 });
+                let Some(line) = Line::parse(line) else { continue };
+                let place = Place { file: file.clone(), line: index + 1 };
+                if line.names(&server.written()) {
+                    about.take(&line, place);
+                } else if line.names(&server.host.to_lowercase()) {
+                    without_port.take(&line, place);
+                }
             }
         }
+        // As OpenSSH has it: what stands there for the host counts where nothing does for this port of it.
+        if about.known.is_empty() {
+            about.known = without_port.known;
+        }
+        about.revoked.append(&mut without_port.revoked);
         Ok(about)
     }
 
-    fn take(&mut self, server: &ServerName, line: &str, place: Place) {
-        let Some(line) = Line::parse(line) else { return };
-        if !line.names(server) {
-            return;
-        }
+    fn take(&mut self, line: &Line, place: Place) {
         let Ok(key) = PublicKey::from_openssh(&line.key) else {
             tracing::debug!(%place, "a line of known hosts has no key that is understood");
             return;
@@ -170,16 +178,12 @@ impl Line {
         Some(Self { marker, hosts, key })
     }
 
-    fn names(&self, server: &ServerName) -> bool {
-        let written = server.written();
-        let plain = server.host.to_lowercase();
+    /// Whether it is about the server of this name, which is in lower case.
+    fn names(&self, name: &str) -> bool {
         match &self.hosts {
-            HostPatterns::HashedName { salt, hash } => {
-                [&written, &plain].into_iter().any(|name| hashed(salt, name).is_some_and(|made| made == *hash))
-            }
+            HostPatterns::HashedName { salt, hash } => hashed(salt, name).is_some_and(|made| made == *hash),
             HostPatterns::Patterns(patterns) => {
-                let matches = |pattern: &str, name: &str| WildMatch::new(&pattern.to_lowercase()).matches(name);
-                let fits = |pattern: &str| matches(pattern, &written) || matches(pattern, &plain);
+                let fits = |pattern: &str| WildMatch::new(&pattern.to_lowercase()).matches(name);
                 let refused = patterns.iter().filter_map(|p| p.strip_prefix('!')).any(fits);
                 !refused && patterns.iter().filter(|p| !p.starts_with('!')).any(|p| fits(p))
             }
@@ -254,7 +258,7 @@ fn without(line: &str, server: &ServerName) -> Option<String> {
     let as_it_is = || Some(line.to_owned());
     let Some(parsed) = Line::parse(line).filter(|l| l.marker.is_none()) else { return as_it_is() };
     match &parsed.hosts {
-        HostPatterns::HashedName { .. } => (!parsed.names(server)).then(|| line.to_owned()),
+        HostPatterns::HashedName { .. } => (!parsed.names(&server.written())).then(|| line.to_owned()),
         HostPatterns::Patterns(patterns) => {
             let written = server.written();
             let others: Vec<&str> = patterns.iter().map(String::as_str).filter(|p| p.to_lowercase() != written).collect();

@@ -13,7 +13,7 @@
 //! - What lies in libssh2's own queue does not make the socket readable: everything is read before waiting.
 //! - Waiting for the socket to be writable is right only when libssh2 says that it wants to send.
 
-use super::connect::{Connected, KEEPALIVE};
+use super::connect::{Connected, KEEPALIVE, words};
 use super::stream::{End, Shared, SshStream};
 use crate::error::{Error, IoContext, Result};
 use polling::{Event, Events, Poller};
@@ -89,7 +89,7 @@ fn open(session: &Session, purpose: &Purpose<'_>) -> Result<Channel> {
             Purpose::Command(_) => "the account there may only be let in for other things (ForceCommand, no shell)",
             Purpose::Forward { .. } => "see whether it may forward connections (AllowTcpForwarding), and knows that host",
         };
-        Error::new(crate::error::ErrorKind::Unreachable, what).because(e).next(next)
+        Error::new(crate::error::ErrorKind::Unreachable, what).because(words(&e)).next(next)
     })
 }
 

@@ -22,7 +22,7 @@ pub(super) struct Route {
 }
 
 /// One server: where it is, who logs on there and with what.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Hop {
     pub(super) address: String,
     pub(super) port: u16,
@@ -35,11 +35,13 @@ pub(super) struct Hop {
 }
 
 /// What somebody logs on with.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Logon {
     /// A key that was named: it must be there, and goes first.
     pub(super) key: Option<PathBuf>,
-    /// Keys that are tried where they exist.
+    /// Keys that the operator's own settings name, tried where they exist.
+    pub(super) chosen_keys: Vec<PathBuf>,
+    /// Where there are no such, those that OpenSSH tries by itself.
     pub(super) usual_keys: Vec<PathBuf>,
     pub(super) passphrase: Option<SecretString>,
     pub(super) password: Option<SecretString>,
@@ -73,6 +75,7 @@ impl Route {
             logon: Logon {
                 key: spec.key.clone(),
                 usual_keys: usual_keys(&settings, config),
+                chosen_keys: settings.identity_files.clone(),
                 passphrase: secret(&spec.passphrase)?,
                 password: secret(&spec.password)?,
                 agent: settings.agent.clone(),
@@ -124,6 +127,7 @@ fn through(
             logon: Logon {
                 key: spec.key.clone().filter(|_| settings.identity_files.is_empty()),
                 usual_keys: usual_keys(&settings, config),
+                chosen_keys: settings.identity_files.clone(),
                 passphrase: passphrase.clone(),
                 password: None,
                 agent: settings.agent.clone(),
@@ -182,7 +186,7 @@ fn known_hosts(spec: &SshSpec, settings: &HostSettings, config: &OperatorConfig)
 
 fn usual_keys(settings: &HostSettings, config: &OperatorConfig) -> Vec<PathBuf> {
     if !settings.identity_files.is_empty() {
-        return settings.identity_files.clone();
+        return Vec::new();
     }
     let folder = config.ssh_folder();
     folder.iter().flat_map(|folder| USUAL_KEYS.map(|name| folder.join(name))).collect()

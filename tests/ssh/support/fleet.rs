@@ -53,6 +53,21 @@ impl SshSettings {
         self.0.remove(key);
         self
     }
+
+    /// Sets a text that is not set yet.
+    pub(super) fn or(self, key: &str, value: impl std::fmt::Display) -> Self {
+        if self.0.contains_key(key) { self } else { self.with(key, value) }
+    }
+
+    /// The folder that stands for the drives, where it is set.
+    pub(super) fn root(&self) -> Option<PathBuf> {
+        self.0.get("root").and_then(|json| serde_json::from_str(json).ok())
+    }
+
+    /// One below the other, as an inventory has them.
+    pub(super) fn lines(&self, indent: &str) -> String {
+        self.0.iter().map(|(key, value)| format!("{indent}{key}: {value}\n")).collect()
+    }
 }
 
 impl Fleet {
@@ -94,13 +109,7 @@ impl Fleet {
         text.push_str("\ninstruments:\n");
         for (name, settings) in instruments {
             let _ = writeln!(text, "  {name}:\n    transport:\n      ssh:");
-            let mut settings = settings.clone();
-            if !settings.0.contains_key("root") {
-                settings = settings.with("root", self.root(name).display());
-            }
-            for (key, value) in &settings.0 {
-                let _ = writeln!(text, "        {key}: {value}");
-            }
+            text.push_str(&settings.clone().or("root", self.root(name).display()).lines("        "));
             if !self.secrets.is_empty() {
                 text.push_str("    secrets:\n");
             }
@@ -162,7 +171,6 @@ impl Fleet {
     }
 
     /// Starts the binary with JSON output, to be watched and interrupted.
-    #[allow(dead_code)]
     pub(crate) fn start(&self, arguments: &[&str]) -> Watched {
         Watched::start(self.command(arguments).args(["--output", "json"]))
     }

@@ -1,15 +1,23 @@
 //! SSH servers, users, and links that fail.
 
+mod agent;
+mod disks;
 pub(crate) mod fleet;
 mod processes;
 pub(crate) mod proxy;
+mod site;
 pub(crate) mod sshd;
+mod strangers;
 pub(crate) mod users;
 
+pub(crate) use agent::SshAgent;
+pub(crate) use disks::Disk;
 pub(crate) use fleet::{Fleet, SshSettings};
 pub(crate) use processes::{descendants, runs};
 pub(crate) use proxy::{Cut, FaultProxy, Way};
+pub(crate) use site::{BINARY, Site, give};
 pub(crate) use sshd::Sshd;
+pub(crate) use strangers::Stranger;
 pub(crate) use users::{Home, LocalUser, Shell};
 
 use std::process::{Command, Output};

@@ -30,6 +30,8 @@ pub(crate) struct SshdBuilder {
     lines: Vec<String>,
     user: Option<String>,
     authorized: Vec<String>,
+    /// What serves files; nothing where nothing does.
+    sftp: Option<String>,
 }
 
 impl SshdBuilder {
@@ -42,6 +44,12 @@ impl SshdBuilder {
     /// A line of its configuration. The first line of a keyword counts, so this is stronger than what the fixture writes.
     pub(crate) fn line(mut self, line: impl Into<String>) -> Self {
         self.lines.push(line.into());
+        self
+    }
+
+    /// The program that serves files, instead of the server itself; with `None` nothing does.
+    pub(crate) fn sftp(mut self, program: Option<&str>) -> Self {
+        self.sftp = program.map(str::to_owned);
         self
     }
 
@@ -106,10 +114,13 @@ impl SshdBuilder {
             // The settings of this user's own shell are no part of a test.
             let _ = writeln!(text, "SetEnv HOME={shown}/home");
         }
+        if let Some(program) = &self.sftp {
+            let _ = writeln!(text, "Subsystem sftp {program}");
+        }
         text + &format!(
             "ListenAddress 127.0.0.1\nPidFile none\nAuthorizedKeysFile {shown}/authorized_keys\nStrictModes no\nUsePAM no\n\
              PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nUseDNS no\n\
-             PrintMotd no\nPrintLastLog no\nMaxStartups 200:30:400\nLogLevel DEBUG1\nSubsystem sftp internal-sftp\n"
+             PrintMotd no\nPrintLastLog no\nMaxStartups 200:30:400\nLogLevel DEBUG1\n"
         )
     }
 }
@@ -121,7 +132,13 @@ impl Sshd {
     }
 
     pub(crate) fn builder() -> SshdBuilder {
-        SshdBuilder { host_keys: vec!["ed25519".to_owned()], lines: Vec::new(), user: None, authorized: Vec::new() }
+        SshdBuilder {
+            host_keys: vec!["ed25519".to_owned()],
+            lines: Vec::new(),
+            user: None,
+            authorized: Vec::new(),
+            sftp: Some("internal-sftp".to_owned()),
+        }
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -229,6 +246,31 @@ impl Sshd {
         self.start_on(self.port);
     }
 
+    /// Lets in who has the private half of a key, from now on.
+    pub(crate) fn let_in(&self, public_key: &Path) {
+        let line = std::fs::read(public_key).expect("a public key");
+        let file = OpenOptions::new().append(true).open(self.dir().join("authorized_keys"));
+        file.and_then(|mut f| f.write_all(&line)).expect("a key can be added");
+    }
+
+    /// As a machine that was set up anew: stopped, and started on the same port with other host keys.
+    pub(crate) fn set_up_anew(&mut self) {
+        self.stop();
+        for kind in &self.host_keys {
+            let file = self.dir().join(format!("host_{kind}"));
+            for old in [&file, &file.with_extension("pub")] {
+                std::fs::remove_file(old).expect("a host key");
+            }
+            keygen(&file, kind, "");
+        }
+        self.start_again();
+    }
+
+    /// The fingerprint of its host key of a kind, by `ssh-keygen`.
+    pub(crate) fn fingerprint(&self, kind: &str) -> String {
+        fingerprint(&self.dir().join(format!("host_{kind}.pub")))
+    }
+
     /// Starts it on a port; with 0, on any that is free.
     fn start_on(&mut self, wanted: u16) {
         for _ in 0..5 {
@@ -285,7 +327,19 @@ impl Drop for Sshd {
 
 /// Makes a pair of keys; `passphrase` may be empty.
 pub(crate) fn keygen(file: &Path, kind: &str, passphrase: &str) {
-    output_of(Command::new("ssh-keygen").args(["-q", "-t", kind, "-N", passphrase, "-C", "ibexdeploy-test", "-f"]).arg(file));
+    keygen_with(file, &["-t", kind], passphrase);
+}
+
+/// The same with further options.
+pub(crate) fn keygen_with(file: &Path, options: &[&str], passphrase: &str) {
+    let mut keygen = Command::new("ssh-keygen");
+    output_of(keygen.arg("-q").args(options).args(["-N", passphrase, "-C", "ibexdeploy-test", "-f"]).arg(file));
+}
+
+/// `SHA256:...` of a key's file, by `ssh-keygen`.
+pub(crate) fn fingerprint(file: &Path) -> String {
+    let said = output_of(Command::new("ssh-keygen").arg("-lf").arg(file));
+    said.split_whitespace().nth(1).expect("a fingerprint").to_owned()
 }
 
 /// A port that nobody listens on.

@@ -22,6 +22,10 @@ pub(crate) enum Shell {
     Bash,
     /// A script that says something before it does what it is asked, as profiles do that were never meant for programs.
     Noisy,
+    /// The same at length: ten thousand characters.
+    Shouting,
+    /// Another program of this machine.
+    Program(&'static str),
 }
 
 /// What [`Shell::Noisy`] says.
@@ -59,6 +63,10 @@ impl LocalUser {
                 let words = NOISE.replace('\n', "\\n");
                 script(&dir.path().join("noisy"), &format!("printf '{words}'\nexec /bin/sh \"$@\"\n"))
             }
+            Shell::Shouting => {
+                script(&dir.path().join("shouting"), "printf '%9999s\\n' !\nprintf '%999s\\n' ! >&2\nexec /bin/sh \"$@\"\n")
+            }
+            Shell::Program(path) => PathBuf::from(path),
         };
         let name = format!("{PREFIX}{}n{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let password = format!("ibx-{:016x}", RandomState::new().hash_one(&name));
@@ -84,6 +92,10 @@ impl LocalUser {
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(crate) fn uid(&self) -> u32 {
+        self.uid
     }
 
     pub(crate) fn password(&self) -> &str {

@@ -117,7 +117,10 @@ impl Process {
             Some(option) if inline(option) => Interpreted::Inline,
             Some(script) => {
                 let path = self.folder.as_deref().unwrap_or(Path::new("/")).join(script);
-                Interpreted::Script(path.canonicalize().unwrap_or(path))
+                // `/dev/fd/3` is a file of that process; asked for here, it would be one of ours.
+                let passing = path.starts_with("/dev") || path.starts_with("/proc");
+                let resolved = if passing { None } else { path.canonicalize().ok() };
+                Interpreted::Script(resolved.unwrap_or(path))
             }
         }
     }
@@ -169,5 +172,26 @@ impl OwnPrograms {
             || Some(executable) == self.executable.as_ref()
             || executable.starts_with(&self.builds)
             || (agent && ours)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn a_script_that_comes_through_a_descriptor_is_no_file_of_ours() {
+        let ours = tempfile::NamedTempFile::new().unwrap();
+        let script = PathBuf::from(format!("/dev/fd/{}", ours.as_file().as_raw_fd()));
+        assert_eq!(script.canonicalize().unwrap(), ours.path());
+        let shell = Process {
+            pid: 1,
+            parent: 0,
+            executable: Some("/bin/sh".into()),
+            folder: Some("/".into()),
+            arguments: vec!["sh".to_owned(), script.display().to_string()],
+        };
+        assert_eq!(shell.info().scripts, [script]);
     }
 }

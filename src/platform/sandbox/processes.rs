@@ -25,6 +25,13 @@ pub(super) fn below(root: &Path) -> Vec<ProcessInfo> {
     .collect()
 }
 
+/// The agent's other processes that serve the sandbox below `root` (a resolved path): relays, workers, wrappers of jobs.
+pub(super) fn agents(root: &Path) -> Vec<u32> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| *pid != std::process::id() && Process::read(*pid).is_some_and(|p| p.is_agent_of(root))).collect()
+}
+
 /// The process and everything that started it.
 pub(super) fn ancestors(pid: u32) -> BTreeSet<u32> {
     let mut found = BTreeSet::new();
@@ -80,6 +87,16 @@ impl Process {
             .map(|a| String::from_utf8_lossy(a).into_owned())
             .collect();
         Some(Self { pid, parent, executable: target(pid, "exe"), folder: target(pid, "cwd"), arguments })
+    }
+
+    fn is_agent_of(&self, root: &Path) -> bool {
+        let words: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        let is_root = |folder: &str| Path::new(folder).canonicalize().is_ok_and(|folder| folder == root);
+        match words[..] {
+            [_, "agent", "attach" | "worker", "--root", folder] => is_root(folder),
+            [_, "agent", "job", folder] => Path::new(folder).canonicalize().is_ok_and(|folder| folder.starts_with(root)),
+            _ => false,
+        }
     }
 
     fn info(&self) -> ProcessInfo {

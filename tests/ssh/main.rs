@@ -6,5 +6,13 @@
 #[allow(dead_code)]
 #[path = "../support/command.rs"]
 mod command;
+mod cuts;
+mod detached;
+#[path = "../support/dice.rs"]
+mod dice;
+mod faults;
 mod fixtures;
+#[path = "../support/sandbox.rs"]
+mod sandbox;
 mod support;
+mod whole;

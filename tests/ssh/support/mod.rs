@@ -1,13 +1,15 @@
 //! SSH servers, users, and links that fail.
 
 pub(crate) mod fleet;
+mod links;
 mod processes;
 pub(crate) mod proxy;
 pub(crate) mod sshd;
 pub(crate) mod users;
 
-pub(crate) use fleet::{Fleet, SshSettings};
-pub(crate) use processes::{descendants, runs};
+pub(crate) use fleet::{Fleet, NEWER, SshSettings, agent_in};
+pub(crate) use links::{Line, Links};
+pub(crate) use processes::{Process, agents, descendants, runs, workers};
 pub(crate) use proxy::{Cut, FaultProxy, Way};
 pub(crate) use sshd::Sshd;
 pub(crate) use users::{Home, LocalUser, Shell};

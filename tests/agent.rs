@@ -470,6 +470,39 @@ async fn what_scribbles_outside_its_writes_is_named() {
 }
 
 #[tokio::test]
+async fn a_second_rollback_sees_what_was_changed_after_the_first_one_failed() {
+    let sandbox = Sandbox::new();
+    let mut controller = Controller::connect(&sandbox).await;
+    let first = release(&sandbox, &mut controller, "20261123-100000-aaaaaa", "12.0.0", &[("a", "one"), ("config", "old")]);
+    controller.submit(&first).await.unwrap();
+    assert_eq!(controller.until_end().await.1, Outcome::Changed);
+
+    let run = "20261123-100001-bbbbbb";
+    let mut second = release(&sandbox, &mut controller, run, "12.0.1", &[("a", "two"), ("config", "old")]);
+    let mut stubborn = step(Phase::Apply, 3, command("true"));
+    stubborn.undo = Some(serde_json::from_value(json!({"command": {"at": "work", "run": "test -e well"}})).unwrap());
+    second.steps.push(stubborn);
+    second.steps.push(step(Phase::Apply, 4, command("exit 1")));
+    controller.submit(&second).await.unwrap();
+    let (events, outcome) = controller.until_end().await;
+    assert_eq!(outcome, Outcome::RollbackFailed, "{:#?}", words(&events));
+    let epics = sandbox.work().join("epics");
+    assert_eq!(std::fs::read_to_string(epics.join("a")).unwrap(), "one");
+
+    std::fs::write(epics.join("config"), "by hand").unwrap();
+    std::fs::write(sandbox.work().join("well"), "").unwrap();
+    let refused = controller.rollback(run, "20261123-100002-cccccc", false).await.unwrap_err();
+    assert!(refused.details().message.contains("C:\\work\\epics\\config"), "{refused}");
+    controller.rollback(run, "20261123-100003-dddddd", true).await.unwrap();
+    let (events, outcome) = controller.until_end().await;
+    assert_eq!(outcome, Outcome::RolledBack, "{:#?}", words(&events));
+    assert_eq!(std::fs::read_to_string(epics.join("config")).unwrap(), "by hand");
+    let named = |e: &Event| matches!(&e.kind, EventKind::Reminder { text } if text.contains("config") && text.contains("stay as they are"));
+    assert!(events.iter().any(named), "{events:#?}");
+    assert!(sandbox.root().join(".ibexdeploy/hand-changes/20261123-100003-dddddd-rollback.zip").exists());
+}
+
+#[tokio::test]
 async fn content_may_come_from_another_controller_after_the_first_is_gone() {
     let sandbox = Sandbox::new();
     let mut first = Controller::connect(&sandbox).await;

@@ -124,6 +124,21 @@ impl Home {
         Ok(self.runs().join(name))
     }
 
+    /// The folders of all runs, the oldest first.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub fn run_dirs(&self) -> Result<Vec<PathBuf>> {
+        let runs = self.runs();
+        let listed = std::fs::read_dir(&runs).cannot(|| format!("list {}", runs.display()))?;
+        let mut dirs: Vec<PathBuf> = listed
+            .filter_map(|e| e.ok().map(|e| e.path()))
+            .filter(|p| p.join("plan.json").exists() || p.join("journal.jsonl").exists())
+            .collect();
+        dirs.sort();
+        Ok(dirs)
+    }
+
     /// Which instrument a sandbox stands for, when it says so.
     ///
     /// # Errors

@@ -12,11 +12,13 @@ mod detach;
 mod driver;
 mod machine;
 mod output;
+mod prune;
 mod queries;
 mod resume;
 mod rollback;
 mod run;
 mod session;
+mod stranded;
 mod worker;
 
 pub use attach::attach;

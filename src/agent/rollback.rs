@@ -1,10 +1,11 @@
 //! Undoing runs that are finished: the newest first, never over files that were changed since without saving them.
 
-use super::driver::{Driver, Guarded, Source, Undoing, added_since, changed_since};
+use super::driver::{Driver, Guarded, Source, UndoReport, Undoing, added_since, changed_by_others, changed_since};
 use super::machine::Machine;
 use super::resume::{Intent, Resume};
+use super::stranded::stranded;
 use super::worker::Worker;
-use super::{journal, queries};
+use super::{journal, prune, queries};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::events::{EventKind, Outcome, RunId};
 use crate::paths::WinPath;
@@ -25,6 +26,16 @@ pub(crate) struct RollbackOrder {
     runs: Vec<RunId>,
     /// Files changed since, which are saved and discarded.
     newer: Vec<String>,
+    /// Those of them, and older changes, that no run of these ever touched: nobody has an older copy.
+    #[serde(default)]
+    untouched: BTreeSet<WinPath>,
+}
+
+impl RollbackOrder {
+    /// The runs that are taken back.
+    pub(crate) fn runs(&self) -> &[RunId] {
+        &self.runs
+    }
 }
 
 /// A finished run that can be undone.
@@ -64,20 +75,27 @@ pub(crate) fn order(worker: &Worker, run: &str, options: &RollbackOptions) -> Re
         )
         .next("look at them; with `--discard-newer` they are saved as a patch and then discarded"));
     }
+    let mut untouched = BTreeSet::new();
+    for run in &runs {
+        untouched.extend(changed_by_others(&worker.machine, &run.dir)?);
+    }
     let newest = runs.first().ok_or_else(|| Error::internal("a rollback of nothing"))?;
     let mut plan = newest.plan.clone();
     plan.run = RunId(options.as_run.clone());
     plan.operator = options.operator.clone();
     plan.playbook = "rollback".to_owned();
     plan.hold = Hold::No;
-    Ok((RollbackOrder { runs: runs.into_iter().map(|r| r.plan.run).collect(), newer }, plan))
+    Ok((RollbackOrder { runs: runs.into_iter().map(|r| r.plan.run).collect(), newer, untouched }, plan))
 }
 
 /// The run and all that were made after it and changed something, the newest first.
 fn to_undo(worker: &Worker, run: &str) -> Result<Vec<Finished>> {
     let mut undoable = Vec::new();
+    if let Some(stranded) = stranded(&worker.machine.home)? {
+        return Err(stranded.refusal(&worker.machine.platform.host_name()));
+    }
     let wanted = (!run.is_empty()).then(|| worker.run_dir(run)).transpose()?;
-    for dir in worker.run_dirs()?.into_iter().rev() {
+    for dir in worker.machine.home.run_dirs()?.into_iter().rev() {
         if dir.join("rollback.json").exists() {
             if wanted.as_ref() == Some(&dir) {
                 return Err(Error::new(ErrorKind::Refused, format!("the run {run} is itself a rollback"))
@@ -88,9 +106,9 @@ fn to_undo(worker: &Worker, run: &str) -> Result<Vec<Finished>> {
         let is_wanted = wanted.as_ref() == Some(&dir);
         let finished = read(&dir)?;
         match refusal(&finished) {
-            // What is older cannot be undone under it either.
-            Some(error) if !finished.resume.damage.is_empty() => return Err(error),
             None => undoable.push(finished),
+            // What is older cannot be undone under it either.
+            Some(error) if stands_in_the_way(&finished) => return Err(error),
             Some(error) if is_wanted => return Err(error),
             Some(_) => {}
         }
@@ -109,6 +127,12 @@ fn to_undo(worker: &Worker, run: &str) -> Result<Vec<Finished>> {
 fn read(dir: &Path) -> Result<Finished> {
     let loaded = journal::read(&dir.join("journal.jsonl"))?;
     Ok(Finished { dir: dir.to_path_buf(), plan: queries::stored_plan(dir)?, resume: Resume::from_journal(&loaded) })
+}
+
+/// True when a run that cannot be undone has changed files, or may have.
+fn stands_in_the_way(run: &Finished) -> bool {
+    !run.resume.damage.is_empty()
+        || (prune::is_pruned(&run.dir) && run.resume.undone_by.is_none() && run.resume.open_intents().next().is_some())
 }
 
 /// Why a run cannot be undone.
@@ -130,7 +154,7 @@ fn refusal(run: &Finished) -> Option<Error> {
     if run.resume.open_intents().next().is_none() {
         return refused(format!("the run {name} changed nothing"), "there is nothing to undo");
     }
-    if run.dir.join("pruned").exists() {
+    if prune::is_pruned(&run.dir) {
         return refused(format!("what {name} kept for its undo was pruned"), "restore a backup, or release the older version");
     }
     None
@@ -141,9 +165,9 @@ fn newer_files(machine: &Machine, runs: &[Finished]) -> Result<Vec<String>> {
     let mut seen: BTreeSet<WinPath> = BTreeSet::new();
     let mut newer = Vec::new();
     for run in runs {
-        for (guarded, paths) in changed_since(machine, Source { plan: &run.plan, dir: &run.dir })? {
+        for (guarded, paths) in changed_since(machine, &run.dir)? {
             if seen.insert(guarded.folder) {
-                newer.extend(paths);
+                newer.extend(paths.iter().map(WinPath::to_string));
             }
         }
     }
@@ -157,24 +181,41 @@ pub(crate) fn carry_out(driver: Driver, order: &RollbackOrder) -> Outcome {
         let because = format!("{} asked for the rollback of {}", driver.run.plan.operator, names.join(", "));
         driver.run.emit(EventKind::RollbackStarted { because });
     }
-    let mut left = Vec::new();
+    let (mut left, mut kept) = (Vec::new(), BTreeSet::new());
     let saved = save_newer(&driver, order).and_then(|()| discard_added(&driver, order));
     match saved {
         Ok(()) => {
             for run in &order.runs {
-                match undo_run(&driver, run) {
-                    Ok(more) => left.extend(more),
+                match undo_run(&driver, run, order) {
+                    Ok(report) => {
+                        left.extend(report.left);
+                        kept.extend(report.kept);
+                    }
                     Err(error) => left.push(format!("{run}: {error}")),
                 }
             }
         }
         Err(error) => left.push(format!("nothing was undone, because files changed since could not be saved: {error}")),
     }
+    name_kept(&driver, &kept);
     driver.run.emit(EventKind::RollbackFinished { ok: left.is_empty(), left: left.clone() });
     driver.finish_rollback(left)
 }
 
-fn undo_run(driver: &Driver, run: &RunId) -> Result<Vec<String>> {
+/// Says which files stay as somebody made them since.
+fn name_kept(driver: &Driver, kept: &BTreeSet<WinPath>) {
+    if kept.is_empty() {
+        return;
+    }
+    let all: Vec<&str> = kept.iter().map(WinPath::as_str).collect();
+    let text = format!(
+        "files that were changed later and never by the run stay as they are, for nobody has them as they were: {}",
+        all.join(", ")
+    );
+    driver.run.emit(EventKind::Reminder { text });
+}
+
+fn undo_run(driver: &Driver, run: &RunId, order: &RollbackOrder) -> Result<UndoReport> {
     let machine = &driver.machine;
     let finished = read(&machine.home.run(run)?)?;
     let intents: Vec<Intent> = finished.resume.open_intents().cloned().collect();
@@ -183,6 +224,7 @@ fn undo_run(driver: &Driver, run: &RunId) -> Result<Vec<String>> {
         intents: &intents,
         undone: driver.undone_of(run),
         quiet: finished.resume.quiet.clone(),
+        untouched: &order.untouched,
         of_run: Some(run.clone()),
     };
     let report = driver.undo(&undoing);
@@ -194,8 +236,10 @@ fn undo_run(driver: &Driver, run: &RunId) -> Result<Vec<String>> {
         }
         writer.close();
         driver.clear_undone(&finished.dir);
+    } else {
+        driver.keep_half_undone(&finished.dir);
     }
-    Ok(report.left)
+    Ok(report)
 }
 
 /// Saves the files that are going to be discarded, in the form of a patch.
@@ -209,8 +253,7 @@ fn save_newer(driver: &Driver, order: &RollbackOrder) -> Result<()> {
     let mut guarded = Vec::new();
     for run in &order.runs {
         let dir = driver.machine.home.run(run)?;
-        let plan = queries::stored_plan(&dir)?;
-        guarded.extend(changed_since(&driver.machine, Source { plan: &plan, dir: &dir })?.into_iter().map(|(g, _)| g));
+        guarded.extend(changed_since(&driver.machine, &dir)?.into_iter().map(|(g, _)| g));
     }
     write_archive(&driver.machine, order, &guarded, &archive)?;
     let text =
@@ -223,8 +266,7 @@ fn save_newer(driver: &Driver, order: &RollbackOrder) -> Result<()> {
 fn discard_added(driver: &Driver, order: &RollbackOrder) -> Result<()> {
     for run in &order.runs {
         let dir = driver.machine.home.run(run)?;
-        let plan = queries::stored_plan(&dir)?;
-        for path in added_since(&driver.machine, Source { plan: &plan, dir: &dir })? {
+        for path in added_since(&driver.machine, &dir)? {
             // What came after the operator was told is not in the archive, and stays.
             if order.newer.iter().any(|newer| newer == path.as_str()) {
                 let native = driver.machine.drives.native(&path)?;

@@ -7,10 +7,12 @@ use super::machine::Machine;
 use super::resume::Resume;
 use super::rollback::{self, RollbackOrder};
 use super::run::{Run, locked};
-use super::session;
+use super::stranded::{Stranded, stranded};
+use super::{queries, session};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::events::{EventKind, Outcome, RunId};
-use crate::plan::InstrumentPlan;
+use crate::plan::{Hold, InstrumentPlan};
+use crate::playbook::Phase;
 use crate::protocol::{LockInfo, RollbackOptions};
 use interprocess::local_socket::ListenerOptions;
 use interprocess::local_socket::tokio::prelude::*;
@@ -166,24 +168,11 @@ impl Worker {
     /// When there is no such run.
     pub(crate) fn run_dir(&self, run: &str) -> Result<PathBuf> {
         let home = &self.machine.home;
-        let dir = if run.is_empty() { self.run_dirs()?.pop() } else { Some(home.run(&RunId(run.to_owned()))?) };
+        let dir = if run.is_empty() { home.run_dirs()?.pop() } else { Some(home.run(&RunId(run.to_owned()))?) };
         dir.filter(|d| d.is_dir()).ok_or_else(|| {
             let what = if run.is_empty() { "no run was made here yet".to_owned() } else { format!("there is no run {run} here") };
             Error::usage(what).on_host(self.machine.platform.host_name()).next("`ibexdeploy runs list` shows the runs")
         })
-    }
-
-    /// The folders of all runs, the oldest first.
-    ///
-    /// # Errors
-    /// When they cannot be listed.
-    pub(crate) fn run_dirs(&self) -> Result<Vec<PathBuf>> {
-        let runs = self.machine.home.runs();
-        let listed = std::fs::read_dir(&runs).cannot(|| format!("list {}", runs.display()))?;
-        let mut dirs: Vec<PathBuf> =
-            listed.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| p.join("plan.json").exists()).collect();
-        dirs.sort();
-        Ok(dirs)
     }
 
     // -- beginning runs --
@@ -206,16 +195,41 @@ impl Worker {
             }
             return Ok(());
         }
-        if dir.join("journal.jsonl").exists() {
+        if let Some(stranded) = Stranded::at(&dir) {
+            self.bring_plan_again(&dir, &stranded, &plan)?;
+        } else if dir.join("journal.jsonl").exists() {
             // Finished already: whoever submits it again is told how it went.
             return Ok(());
+        } else {
+            self.may_begin(&plan)?;
+            let run = Arc::new(self.accept(&dir, plan)?);
+            self.start(run, Resume::default(), None)?;
         }
-        let run = Arc::new(self.accept(&dir, plan)?);
-        run.take_secrets(secrets);
-        if answer_yes {
-            run.answer_with_yes();
+        if let Some(run) = self.active() {
+            run.take_secrets(secrets);
+            if answer_yes {
+                run.answer_with_yes();
+            }
         }
-        self.start(run, Resume::default(), None)
+        Ok(())
+    }
+
+    /// Nothing changes files on top of a run that was left in the middle.
+    fn may_begin(&self, plan: &InstrumentPlan) -> Result<()> {
+        let changes = plan.hold != Hold::AfterStage && plan.steps.iter().any(|s| s.phase != Phase::Stage && s.skip.is_none());
+        match stranded(&self.machine.home)? {
+            Some(stranded) if changes => Err(stranded.refusal(&self.machine.platform.host_name())),
+            _ => Ok(()),
+        }
+    }
+
+    /// The plan of an unfinished run was lost, and whoever made it has it still: the run goes on.
+    fn bring_plan_again(self: &Arc<Self>, dir: &Path, stranded: &Stranded, plan: &InstrumentPlan) -> Result<()> {
+        if !stranded.lacks(plan) {
+            return Err(stranded.refusal(&self.machine.platform.host_name()));
+        }
+        write_json(&dir.join("plan.json"), plan)?;
+        self.recover_one(dir).map(|_| ())
     }
 
     fn accept(&self, dir: &Path, plan: InstrumentPlan) -> Result<Run> {
@@ -319,7 +333,7 @@ impl Worker {
     /// When the runs cannot be listed.
     pub(crate) fn recover(self: &Arc<Self>) -> Result<()> {
         lock::clear_holder(&self.machine.home);
-        for dir in self.run_dirs()?.into_iter().rev() {
+        for dir in self.machine.home.run_dirs()?.into_iter().rev() {
             match self.recover_one(&dir) {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
@@ -349,8 +363,7 @@ impl Worker {
             std::fs::remove_dir_all(dir).cannot(|| format!("remove {}", dir.display()))?;
             return Ok(false);
         }
-        let plan: InstrumentPlan = read_json(&dir.join("plan.json"))?
-            .ok_or_else(|| Error::new(ErrorKind::Integrity, format!("{} has no plan", dir.display())))?;
+        let plan = queries::stored_plan(dir)?;
         let order = read_json(&dir.join("rollback.json"))?;
         let (run, loaded) = Run::open(dir, plan)?;
         let run = Arc::new(run);
@@ -364,8 +377,7 @@ impl Worker {
     /// When a run is alive and `force` is not set.
     pub(crate) fn unlock(&self, force: bool) -> Result<String> {
         let Some(run) = self.active() else {
-            lock::clear_holder(&self.machine.home);
-            return Ok("no run held the instrument".to_owned());
+            return self.give_up_stranded(force);
         };
         if !force {
             return Err(self.occupied(&run).next("cancel the run, or give `--force` to abandon it where it stands"));
@@ -383,6 +395,21 @@ impl Worker {
         });
         lock::clear_holder(&self.machine.home);
         Ok(format!("the run {} was abandoned where it stood; `rollback` can still undo it", run.id()))
+    }
+}
+
+impl Worker {
+    fn give_up_stranded(&self, force: bool) -> Result<String> {
+        let home = &self.machine.home;
+        lock::clear_holder(home);
+        match stranded(home)? {
+            None => Ok("no run held the instrument".to_owned()),
+            Some(stranded) if force => {
+                stranded.give_up()?;
+                Ok(format!("the run {} was given up where it stood; release again, which makes every file right", stranded.run))
+            }
+            Some(stranded) => Err(stranded.refusal(&self.machine.platform.host_name())),
+        }
     }
 }
 

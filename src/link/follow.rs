@@ -413,6 +413,10 @@ impl Follower<'_> {
                 Some(Err(error)) => return Ok(Some(Session::Lost(error))),
                 Some(Ok(())) => {}
             },
+            // It was taken, and what its worker needs to know was lost meanwhile. It can still be resumed.
+            Incoming::Refused(error) if !self.caught_up && error.kind() == ErrorKind::Integrity => {
+                return Ok(Some(Session::End(End::Unreachable(error.on_host(&self.target.plan.instrument)))));
+            }
             // A cancel or release that came too late, for example.
             Incoming::Refused(error) => self.tell(EventKind::Note { text: error.to_string() })?,
             Incoming::UpToDate { active: true } => {

@@ -22,5 +22,7 @@ mod resume;
 mod rollback;
 #[cfg(target_os = "linux")]
 mod secrets;
+#[cfg(target_os = "linux")]
+mod stranded;
 mod twice;
 mod whole;

@@ -57,12 +57,7 @@ fn two_releases_are_taken_back_the_newest_first() {
     let before = fleet.apps(NAME);
     assert_eq!(fleet.run(&["release", NAME, "--yes"]).code, 0);
     let between = fleet.apps(NAME);
-    let third = fleet.kits().join("26.10.0");
-    let copied = std::process::Command::new("cp").arg("-a").arg(fleet.kits().join("26.9.0")).arg(&third).status().expect("cp");
-    assert!(copied.success());
-    for component in ["EPICS", "Client/Client", "genie_python_3"] {
-        std::fs::write(third.join(component).join("VERSION.txt"), "26.10.0\r\n").expect("a version");
-    }
+    another_release(&fleet, "26.10.0");
     let second = fleet.run(&["release", NAME, "--yes", "--kit", "26.10.0"]);
     assert_eq!(second.code, 0, "{}", second.story());
 
@@ -97,4 +92,100 @@ fn owner_and_mode_of_a_file_are_kept() {
     assert_eq!(fleet.run(&["rollback", NAME, "--yes"]).code, 0);
     assert_eq!(look(), (12_345, 0o640));
     assert_eq!(rights(&fleet.server(NAME)), before);
+}
+
+#[test]
+fn a_file_that_the_release_never_touched_stays_as_it_was_changed_by_hand() {
+    let fleet = Fleet::running(&[NAME]);
+    let before = fleet.apps(NAME);
+    assert_eq!(fleet.run(&["release", NAME, "--yes"]).code, 0);
+    let after = fleet.apps(NAME);
+    let untouched = before.iter().find(|(path, hash)| path.starts_with("EPICS/ioc/") && after.get(*path) == Some(hash));
+    let untouched = untouched.expect("a file that both releases have").0.clone();
+    let removed = before.iter().rfind(|(path, hash)| path.starts_with("EPICS/ioc/") && after.get(*path) == Some(hash));
+    let removed = removed.expect("another one").0.clone();
+    let apps = fleet.root(NAME).join("c/Instrument/Apps");
+    std::fs::write(apps.join(&untouched), "by hand\n").expect("a file");
+    std::fs::remove_file(apps.join(&removed)).expect("a file less");
+
+    let back = fleet.run(&["rollback", NAME, "--yes", "--discard-newer"]);
+    assert_eq!((back.code, back.outcome(NAME).as_str()), (0, "rolled_back"), "{}", back.story());
+    assert_eq!(std::fs::read_to_string(apps.join(&untouched)).expect("the file"), "by hand\n");
+    let mut now = fleet.apps(NAME);
+    now.insert(untouched.clone(), before[&untouched].clone());
+    now.insert(removed.clone(), before[&removed].clone());
+    assert_eq!(now, before, "everything else is as it was");
+    let name = |path: &str| path.replace('/', "\\");
+    let named =
+        |e: &&serde_json::Value| e["event"] == "reminder" && e["text"].as_str().is_some_and(|t| t.contains("stay as they are"));
+    let kept = back.events.iter().find(named).expect("what was kept is named")["text"].to_string().replace("\\\\", "\\");
+    assert!(kept.contains(&name(&untouched)) && kept.contains(&name(&removed)), "{kept}");
+    let archive = std::fs::read_dir(fleet.root(NAME).join(".ibexdeploy/hand-changes")).expect("an archive").flatten().next();
+    let text =
+        std::process::Command::new("unzip").arg("-p").arg(archive.expect("one").path()).arg(&untouched).output().expect("unzip");
+    assert_eq!(String::from_utf8_lossy(&text.stdout), "by hand\n");
+}
+
+/// Makes a further release of the kit's newest one.
+fn another_release(fleet: &Fleet, version: &str) {
+    let folder = fleet.kits().join(version);
+    let copied = std::process::Command::new("cp").arg("-a").arg(fleet.kits().join("26.9.0")).arg(&folder).status().expect("cp");
+    assert!(copied.success());
+    for component in ["EPICS", "Client/Client", "genie_python_3"] {
+        std::fs::write(folder.join(component).join("VERSION.txt"), format!("{version}\r\n")).expect("a version");
+    }
+}
+
+/// Runs that have undo data.
+fn with_undo_data(fleet: &Fleet) -> Vec<String> {
+    let listed = std::fs::read_dir(fleet.root(NAME).join(".ibexdeploy/volumes")).expect("the data of runs");
+    let mut names: Vec<String> = listed.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// Releases one version after the other; gives their runs.
+fn release_each(fleet: &Fleet, versions: &[&str]) -> Vec<String> {
+    let mut runs = Vec::new();
+    for version in versions {
+        let ended = fleet.run(&["release", NAME, "--yes", "--kit", version, "--skip-tags", "backup"]);
+        assert_eq!((ended.code, ended.outcome(NAME).as_str()), (0, "changed"), "{}", ended.story());
+        runs.push(ended.events[0]["run"].as_str().expect("a name").to_owned());
+    }
+    runs
+}
+
+#[test]
+fn the_newest_two_releases_can_be_taken_back_and_the_data_of_older_ones_goes() {
+    let fleet = Fleet::running(&[NAME]);
+    ["26.10.0", "26.11.0"].into_iter().for_each(|version| another_release(&fleet, version));
+    let first = release_each(&fleet, &["26.9.0", "26.10.0"]);
+    assert_eq!(with_undo_data(&fleet), first);
+    let third = release_each(&fleet, &["26.11.0"]);
+    assert_eq!(with_undo_data(&fleet), [first[1].clone(), third[0].clone()]);
+    for _ in 0..2 {
+        let back = fleet.run(&["rollback", NAME, "--yes"]);
+        assert_eq!((back.code, back.outcome(NAME).as_str()), (0, "rolled_back"), "{}", back.story());
+    }
+    assert_eq!(fleet.unlike(NAME, "26.9.0", &[]), [""; 0]);
+    let before = fleet.apps(NAME);
+    let refused = fleet.run(&["rollback", NAME, "--yes"]);
+    let said = format!("{}{}", refused.stdout, refused.stderr);
+    assert!(refused.code == 4 && said.contains("pruned") && said.contains("restore a backup"), "{}", refused.story());
+    assert_eq!(fleet.apps(NAME), before);
+}
+
+#[test]
+fn old_data_that_cannot_be_removed_is_reported_and_fails_no_release() {
+    let fleet = Fleet::running(&[NAME]);
+    ["26.10.0", "26.11.0"].into_iter().for_each(|version| another_release(&fleet, version));
+    let first = release_each(&fleet, &["26.9.0", "26.10.0"]);
+    // Where the data of the first one lies cannot be read.
+    let note = fleet.root(NAME).join(".ibexdeploy/runs").join(&first[0]).join("areas.jsonl");
+    std::fs::remove_file(&note).and_then(|()| std::fs::create_dir(&note)).expect("a folder in its place");
+    let third = fleet.run(&["release", NAME, "--yes", "--kit", "26.11.0"]);
+    assert_eq!((third.code, third.outcome(NAME).as_str()), (0, "changed"), "{}", third.story());
+    let said =
+        third.events.iter().any(|e| e["event"] == "reminder" && e["text"].as_str().is_some_and(|t| t.contains("not removed")));
+    assert!(said, "{}", third.story());
 }

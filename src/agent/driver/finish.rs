@@ -1,12 +1,14 @@
 //! The end of a run: versions, what is installed now, and the last word.
 
-use super::guard::{added, compare, guarded_folders, index_all};
-use super::{Bench, Driver, Source, millis};
+use super::guard::{AFTER, compare, guarded_folders, index_all, newest_indexes, windows_paths};
+use super::{Bench, Driver, Guarded, millis};
 use crate::actions::{Action, sync, volumes};
 use crate::agent::home::{read_json, write_json};
 use crate::agent::journal::Body;
+use crate::agent::machine::Machine;
 use crate::error::{Error, IoContext, Result};
 use crate::events::{EventKind, Outcome, VersionChange};
+use crate::paths::WinPath;
 use crate::plan::PlanStep;
 use crate::platform::facts::version_in;
 use crate::protocol::InstalledComponent;
@@ -30,7 +32,7 @@ impl Driver {
     /// The versions in the targets of the plan's `sync` steps, by component.
     pub(super) fn versions(&self) -> BTreeMap<String, String> {
         let guarded = guarded_folders(&self.run.plan, &self.known_steps()).unwrap_or_default();
-        let version = |g: &super::Guarded| {
+        let version = |g: &Guarded| {
             let native = self.machine.drives.native(&g.folder).ok()?;
             version_in(&native).ok().flatten()
         };
@@ -69,7 +71,7 @@ impl Driver {
             write_json(&self.machine.home.folder().join("installed.json"), &all)?;
         }
         if self.resume.quiet.is_some() {
-            index_all(&self.machine, &guarded_folders(&self.run.plan, &steps)?, &self.run.dir.join("after"))?;
+            index_all(&self.machine, &guarded_folders(&self.run.plan, &steps)?, &self.run.dir.join(AFTER))?;
         }
         Ok(())
     }
@@ -137,7 +139,7 @@ impl Driver {
         self.end_outage();
         if self.resume.quiet.is_some() {
             let kept = guarded_folders(&self.run.plan, &self.known_steps())
-                .and_then(|folders| index_all(&self.machine, &folders, &self.run.dir.join("after")));
+                .and_then(|folders| index_all(&self.machine, &folders, &self.run.dir.join(AFTER)));
             if let Err(error) = kept {
                 tracing::warn!(%error, "what the folders hold is not kept");
             }
@@ -190,23 +192,22 @@ fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
-/// Files of a finished run's folders that changed since.
+/// Files of a finished run's folders that changed since, by folder.
 ///
 /// # Errors
 /// When they cannot be read.
-pub(crate) fn changed_since(
-    machine: &crate::agent::machine::Machine,
-    source: Source<'_>,
-) -> Result<Vec<(super::Guarded, Vec<String>)>> {
-    compare(machine, &source.dir.join("after"), true)
+pub(crate) fn changed_since(machine: &Machine, run_dir: &Path) -> Result<Vec<(Guarded, Vec<WinPath>)>> {
+    let all = compare(machine, &newest_indexes(run_dir))?;
+    Ok(all.into_iter().map(|(guarded, difference)| (guarded.clone(), windows_paths(&guarded, &difference))).collect())
 }
 
 /// Files in a finished run's folders that were made since.
 ///
 /// # Errors
 /// When the folders cannot be read.
-pub(crate) fn added_since(machine: &crate::agent::machine::Machine, source: Source<'_>) -> Result<Vec<crate::paths::WinPath>> {
-    added(machine, &source.dir.join("after"))
+pub(crate) fn added_since(machine: &Machine, run_dir: &Path) -> Result<Vec<WinPath>> {
+    let all = compare(machine, &newest_indexes(run_dir))?;
+    Ok(all.iter().flat_map(|(guarded, difference)| difference.added.iter().map(|path| guarded.folder.join(path))).collect())
 }
 
 /// For the undoing of finished runs.

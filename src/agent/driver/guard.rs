@@ -6,16 +6,22 @@ use crate::actions::Action;
 use crate::agent::home::{read_json, write_json};
 use crate::agent::journal::Body;
 use crate::agent::machine::Machine;
-use crate::content::TreeIndex;
+use crate::content::{TreeDifference, TreeIndex};
 use crate::error::{Error, IoContext, Result};
-use crate::paths::{PathPatterns, WinPath};
+use crate::paths::{PathPatterns, RelPath, WinPath};
 use crate::plan::{InstrumentPlan, PlanStep};
 use crate::playbook::Phase;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Names that a report shows of one folder before it says how many more there are.
 const NAMED: usize = 20;
+
+/// In the folder of a run: what the guarded folders held before its first change, when it was over, and after a
+/// rollback of it that did not put everything right.
+pub(super) const BEFORE: &str = "before";
+pub(super) const AFTER: &str = "after";
+const HALF_UNDONE: &str = "half-undone";
 
 /// A folder that a run may change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +34,7 @@ pub(crate) struct Guarded {
 }
 
 /// A guarded folder with what it held.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Kept {
     guarded: Guarded,
     index: TreeIndex,
@@ -78,39 +84,79 @@ fn index_of(machine: &Machine, guarded: &Guarded) -> Result<TreeIndex> {
     TreeIndex::build(&native, &machine.hashes, &PathPatterns::new(&guarded.except)?)
 }
 
-/// What differs now from the indexes in a folder, in Windows paths; `all` names every path, else the first ones.
+/// The indexes in a folder.
 ///
 /// # Errors
-/// When an index or a folder cannot be read.
-pub(crate) fn compare(machine: &Machine, kept: &Path, all: bool) -> Result<Vec<(Guarded, Vec<String>)>> {
-    let mut found = Vec::new();
-    for number in 0.. {
-        let file = kept.join(format!("{number}.json"));
-        let Some(Kept { guarded, index }) = read_json::<Kept>(&file)? else { break };
-        let now = index_of(machine, &guarded)?;
-        let difference = index.compare(&now);
-        let paths = difference.paths();
-        let limit = if all { paths.len() } else { NAMED.min(paths.len()) };
-        let mut named: Vec<String> = paths[..limit].iter().map(|p| guarded.folder.join(p).to_string()).collect();
-        if limit < paths.len() {
-            named.push(format!("{} and {} more files", guarded.folder, paths.len() - limit));
-        }
-        found.push((guarded, named));
+/// When one cannot be read.
+fn kept_in(folder: &Path) -> Result<Vec<Kept>> {
+    let mut all = Vec::new();
+    while let Some(kept) = read_json(&folder.join(format!("{}.json", all.len())))? {
+        all.push(kept);
     }
-    Ok(found)
+    Ok(all)
 }
 
-/// Files that are there now and were not when the indexes in a folder were made.
+/// What differs now from the indexes in a folder.
 ///
 /// # Errors
 /// When an index or a folder cannot be read.
-pub(crate) fn added(machine: &Machine, kept: &Path) -> Result<Vec<WinPath>> {
-    let mut found = Vec::new();
-    for number in 0.. {
-        let file = kept.join(format!("{number}.json"));
-        let Some(Kept { guarded, index }) = read_json::<Kept>(&file)? else { break };
+pub(crate) fn compare(machine: &Machine, folder: &Path) -> Result<Vec<(Guarded, TreeDifference)>> {
+    let difference = |Kept { guarded, index }: Kept| {
         let now = index_of(machine, &guarded)?;
-        found.extend(index.compare(&now).added.iter().map(|path| guarded.folder.join(path)));
+        Ok((guarded, index.compare(&now)))
+    };
+    kept_in(folder)?.into_iter().map(difference).collect()
+}
+
+/// The paths of a difference as the operator knows them.
+pub(crate) fn windows_paths(guarded: &Guarded, difference: &TreeDifference) -> Vec<WinPath> {
+    difference.paths().into_iter().map(|path| guarded.folder.join(path)).collect()
+}
+
+/// The first paths that a report names, with a last line that says how many more there are.
+pub(super) fn named(guarded: &Guarded, paths: &[WinPath]) -> Vec<String> {
+    let mut named: Vec<String> = paths.iter().take(NAMED).map(WinPath::to_string).collect();
+    if paths.len() > NAMED {
+        named.push(format!("{} and {} more files", guarded.folder, paths.len() - NAMED));
+    }
+    named
+}
+
+/// Where the newest indexes of a run that is over are: what differs from them was changed by somebody else.
+pub(super) fn newest_indexes(run_dir: &Path) -> PathBuf {
+    let half_undone = run_dir.join(HALF_UNDONE);
+    if half_undone.is_dir() { half_undone } else { run_dir.join(AFTER) }
+}
+
+/// Indexes the folders of a run once more, whose rollback has left something.
+///
+/// # Errors
+/// When a folder cannot be read or an index cannot be written.
+pub(crate) fn index_half_undone(machine: &Machine, run_dir: &Path) -> Result<()> {
+    let folders: Vec<Guarded> = kept_in(&run_dir.join(BEFORE))?.into_iter().map(|kept| kept.guarded).collect();
+    if folders.is_empty() {
+        return Ok(());
+    }
+    index_all(machine, &folders, &run_dir.join(HALF_UNDONE))
+}
+
+/// Files that are not as before a run, although it left them (or its undo put them back) as they were: whoever changed
+/// them did so later, and there is no older copy.
+///
+/// # Errors
+/// When an index or a folder cannot be read.
+pub(crate) fn changed_by_others(machine: &Machine, run_dir: &Path) -> Result<Vec<WinPath>> {
+    let later = [kept_in(&run_dir.join(AFTER))?, kept_in(&run_dir.join(HALF_UNDONE))?].concat();
+    let mut found = Vec::new();
+    for Kept { guarded, index: before } in kept_in(&run_dir.join(BEFORE))? {
+        let left_alone = |path: &RelPath, later: &Kept| match (before.entries.get(path), later.index.entries.get(path)) {
+            (Some(before), Some(later)) => before.same_as(later),
+            (before, later) => before.is_none() && later.is_none(),
+        };
+        let later: Vec<&Kept> = later.iter().filter(|kept| kept.guarded.folder == guarded.folder).collect();
+        let now = before.compare(&index_of(machine, &guarded)?);
+        let theirs = now.paths().into_iter().filter(|path| later.iter().any(|kept| left_alone(path, kept)));
+        found.extend(theirs.map(|path| guarded.folder.join(path)));
     }
     Ok(found)
 }
@@ -137,7 +183,7 @@ impl Driver {
             return Ok(());
         }
         let folders = guarded_folders(&self.run.plan, &self.known_steps())?;
-        index_all(&self.machine, &folders, &self.run.dir.join("before"))?;
+        index_all(&self.machine, &folders, &self.run.dir.join(BEFORE))?;
         self.run.note_down(Body::Quiet { step: step.id.clone() })?;
         self.resume.quiet = Some(step.id.clone());
         Ok(())

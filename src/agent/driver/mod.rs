@@ -10,11 +10,12 @@ mod undo;
 
 pub(crate) use context::{Bench, Source, millis};
 pub(crate) use finish::{added_since, changed_since, installed};
-pub(crate) use guard::Guarded;
+pub(crate) use guard::{Guarded, changed_by_others};
 pub(crate) use late::{items_of, names, rendered};
-pub(crate) use undo::Undoing;
+pub(crate) use undo::{UndoReport, Undoing};
 
 use super::machine::Machine;
+use super::prune;
 use super::resume::Resume;
 use super::run::{Run, cancelled};
 use crate::error::{Error, ErrorKind, Result};
@@ -210,6 +211,18 @@ impl Driver {
         if let Err(Halt::Undo(error) | Halt::Stop(error)) = self.phase(Phase::Close) {
             self.run.emit(EventKind::Reminder { text: format!("the release is in place, and closing it failed: {error}") });
         }
+        self.make_room_for_the_next();
+    }
+
+    /// What the releases before the last ones kept for their undo goes. Nothing depends on it.
+    fn make_room_for_the_next(&self) {
+        let told = match prune::prune_undo_data(&self.machine.home, &self.run.dir) {
+            Ok(0) => return,
+            Ok(1) => EventKind::Note { text: "what an older run kept for its undo was removed".to_owned() },
+            Ok(n) => EventKind::Note { text: format!("what {n} older runs kept for their undo was removed") },
+            Err(e) => EventKind::Reminder { text: format!("what older runs kept for their undo was not removed: {e}") },
+        };
+        self.run.emit(told);
     }
 
     /// Waits for the word to apply.

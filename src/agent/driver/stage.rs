@@ -5,6 +5,7 @@ use super::late::{items_of, rendered};
 use super::{Bench, Driver, Halt, Source, millis};
 use crate::actions::{Action, Difference, FetchStats, SpaceNeed, volumes};
 use crate::agent::run::cancelled;
+use crate::agent::stranded::is_unproven;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{EventKind, Outcome};
 use crate::plan::PlanStep;
@@ -134,13 +135,16 @@ impl Driver {
             ),
         )
         .on_host(&self.run.plan.instrument)
-        .next("make room (`ibexdeploy runs prune`, old backups), then run it again"))
+        .next("make room (old backups, data that nobody needs), then run it again"))
     }
 
     /// True when the playbook stops nothing for nothing, and no `sync` step has anything to change.
     pub(super) fn nothing_differs(&self) -> Result<bool> {
         // Once it was stopped, IBEX has to be started again, whatever the folders hold by now.
         if !self.run.plan.only_if_differs || self.resume.outage_started.is_some() {
+            return Ok(false);
+        }
+        if is_unproven(&self.machine.home, &self.run.dir)? {
             return Ok(false);
         }
         for step in self.run.plan.steps.iter().filter(|s| s.skip.is_none() && matches!(s.action, Action::Sync(_))) {

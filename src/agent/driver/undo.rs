@@ -1,14 +1,15 @@
 //! The way back: every intention, the last first, judged by what is there.
 
-use super::guard::compare;
+use super::guard::{BEFORE, compare, index_half_undone, named, windows_paths};
 use super::{Bench, Driver, Source, millis};
 use crate::actions::{Deadline, UndoRecord, Undone, volumes};
 use crate::agent::journal::Body;
 use crate::agent::resume::Intent;
 use crate::error::{Error, Result};
 use crate::events::{EventKind, Outcome, RunId};
+use crate::paths::WinPath;
 use crate::plan::PlanStep;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -30,6 +31,8 @@ pub(crate) struct Undoing<'a> {
     pub(crate) undone: LeftByIntent,
     /// The step before which the guarded folders were indexed.
     pub(crate) quiet: Option<String>,
+    /// Files that others have changed since, which the run never touched: they stay as they are.
+    pub(crate) untouched: &'a BTreeSet<WinPath>,
     /// The run's name in the journal, when it is not the journal's own.
     pub(crate) of_run: Option<RunId>,
 }
@@ -39,6 +42,8 @@ pub(crate) struct Undoing<'a> {
 pub(crate) struct UndoReport {
     /// What could not be put back.
     pub(crate) left: Vec<String>,
+    /// What is not as before and never was the run's.
+    pub(crate) kept: Vec<WinPath>,
     pub(crate) steps: usize,
 }
 
@@ -58,20 +63,31 @@ impl Driver {
             Ok((intents, undone)) => {
                 let run = Arc::clone(&self.run);
                 let source = Source { plan: &run.plan, dir: &run.dir };
-                let undoing = Undoing { source, intents: &intents, undone, quiet: self.resume.quiet.clone(), of_run: None };
+                let (quiet, untouched) = (self.resume.quiet.clone(), &BTreeSet::new());
+                let undoing = Undoing { source, intents: &intents, undone, quiet, untouched, of_run: None };
                 self.undo(&undoing)
             }
-            Err(error) => UndoReport { left: vec![format!("the journal cannot be read: {error}")], steps: 0 },
+            Err(error) => UndoReport { left: vec![format!("the journal cannot be read: {error}")], ..UndoReport::default() },
         };
         let mut left = report.left;
         left.extend(self.resume.damage.iter().map(|d| format!("{d}; what it said how to undo could not be undone")));
         if left.is_empty() {
             self.clear_undone(&self.run.dir);
+        } else {
+            self.keep_half_undone(&self.run.dir);
         }
         self.run.emit(EventKind::RollbackFinished { ok: left.is_empty(), left: left.clone() });
         self.end_outage();
         let outcome = if left.is_empty() { Outcome::RolledBack } else { Outcome::RollbackFailed };
         self.finish(outcome, Some(error))
+    }
+
+    /// Remembers how a rollback has left things, so that a second one sees what was changed in the meantime.
+    pub(crate) fn keep_half_undone(&self, run_dir: &Path) {
+        if let Err(error) = index_half_undone(&self.machine, run_dir) {
+            let text = format!("a second rollback will not see what is changed by hand until then: {error}");
+            self.run.emit(EventKind::Reminder { text });
+        }
     }
 
     /// Removes what a run that was undone kept, and says what stays because nobody has it anywhere else.
@@ -174,8 +190,15 @@ impl Driver {
 
     /// Names every guarded file that is not as it was before the first change.
     fn compare_guarded(&self, undoing: &Undoing<'_>, report: &mut UndoReport) {
-        match compare(&self.machine, &undoing.source.dir.join("before"), false) {
-            Ok(found) => report.left.extend(found.into_iter().flat_map(|(_, paths)| paths)),
+        match compare(&self.machine, &undoing.source.dir.join(BEFORE)) {
+            Ok(found) => {
+                for (guarded, difference) in found {
+                    let all = windows_paths(&guarded, &difference).into_iter();
+                    let (kept, left): (Vec<_>, Vec<_>) = all.partition(|path| undoing.untouched.contains(path));
+                    report.left.extend(named(&guarded, &left));
+                    report.kept.extend(kept);
+                }
+            }
             Err(error) => report.left.push(format!("whether the folders are as before is not known: {error}")),
         }
     }

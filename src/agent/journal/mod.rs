@@ -5,7 +5,7 @@ mod reader;
 mod writer;
 
 pub use entry::{Body, Entry};
-pub use reader::{Loaded, parse, read};
+pub use reader::{Loaded, is_over, parse, read};
 pub use writer::Writer;
 
 #[cfg(test)]

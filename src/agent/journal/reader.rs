@@ -60,6 +60,11 @@ fn ended(journal: &Path) -> Option<u64> {
     std::fs::read_to_string(end_file(journal)).ok()?.trim().parse().ok()
 }
 
+/// True when the run of this journal is noted to be over, whatever the journal itself can still tell.
+pub fn is_over(journal: &Path) -> bool {
+    ended(journal).is_some()
+}
+
 /// Notes that a run is over with the entry of this number.
 pub(super) fn note_end(journal: &Path, n: u64) {
     if let Err(error) = std::fs::write(end_file(journal), n.to_string()) {

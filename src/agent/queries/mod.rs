@@ -1,13 +1,14 @@
 //! Questions that controllers ask outside a run.
 
 mod dry_run;
-mod prune;
 mod status;
 
 use super::content::Desk;
 use super::home::read_json;
 use super::journal;
+use super::prune;
 use super::resume::Resume;
+use super::stranded::Stranded;
 use super::worker::Worker;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::InstrumentPlan;
@@ -51,7 +52,7 @@ pub(crate) async fn end_if_abandoned(worker: &Worker, out: &mpsc::Sender<AgentMe
 /// # Errors
 /// When they cannot be listed.
 pub(crate) fn runs(worker: &Worker) -> Result<Vec<RunRecord>> {
-    Ok(worker.run_dirs()?.iter().rev().map(|dir| record(dir)).collect())
+    Ok(worker.machine.home.run_dirs()?.iter().rev().map(|dir| record(dir)).collect())
 }
 
 /// What is known of a run. Never fails: what is damaged is said in the record.
@@ -64,6 +65,9 @@ fn record(dir: &Path) -> RunRecord {
     let plan = stored_plan(dir);
     if let Err(error) = &plan {
         damage = Some(damage.map_or_else(|| error.to_string(), |d| format!("{error}; {d}")));
+    }
+    if let Some(stranded) = Stranded::at(dir) {
+        damage = Some(stranded.told());
     }
     let plan = plan.ok();
     let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
@@ -86,5 +90,10 @@ fn record(dir: &Path) -> RunRecord {
 /// # Errors
 /// When it is not there or cannot be read.
 pub(crate) fn stored_plan(dir: &Path) -> Result<InstrumentPlan> {
-    read_json(&dir.join("plan.json"))?.ok_or_else(|| Error::new(ErrorKind::Integrity, format!("{} has no plan", dir.display())))
+    let lost = "without its plan nobody knows what the run was to do: release again, or restore a backup";
+    match read_json(&dir.join("plan.json")) {
+        Ok(Some(plan)) => Ok(plan),
+        Ok(None) => Err(Error::new(ErrorKind::Integrity, format!("{} has no plan", dir.display())).next(lost)),
+        Err(error) => Err(error.next(lost)),
+    }
 }

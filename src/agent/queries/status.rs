@@ -2,12 +2,13 @@
 
 use super::super::driver::installed;
 use super::super::lock;
+use super::super::stranded::stranded;
 use super::super::worker::{Worker, info_of};
 use crate::actions::{Action, sync};
 use crate::error::Result;
 use crate::plan::InstrumentPlan;
 use crate::platform::facts;
-use crate::protocol::StatusReport;
+use crate::protocol::{RunRecord, StatusReport};
 use std::collections::BTreeMap;
 
 /// Looks at everything that `status` shows; what the system does not tell is left out.
@@ -27,7 +28,7 @@ pub(super) fn report(worker: &Worker, plan: &InstrumentPlan) -> Result<StatusRep
         facts: facts::gather(platform, &machine.drives, &plan.places),
         versions: versions(worker, plan),
         installed: installed(home)?,
-        last_run: super::runs(worker)?.into_iter().next(),
+        last_run: last_run(worker)?,
         lock,
         hand_changes: hand_changes(worker, plan)?,
         free: free(worker, plan),
@@ -35,6 +36,14 @@ pub(super) fn report(worker: &Worker, plan: &InstrumentPlan) -> Result<StatusRep
         pending_reboot: platform.pending_reboot().unwrap_or_default(),
         logged_on: platform.logged_on().unwrap_or_default(),
     })
+}
+
+/// The newest run, or the one that has left the instrument in the middle.
+fn last_run(worker: &Worker) -> Result<Option<RunRecord>> {
+    let stranded = stranded(&worker.machine.home)?;
+    let mut runs = super::runs(worker)?;
+    let at = stranded.and_then(|left| runs.iter().position(|run| run.run == left.run)).unwrap_or(0);
+    Ok((at < runs.len()).then(|| runs.swap_remove(at)))
 }
 
 fn versions(worker: &Worker, plan: &InstrumentPlan) -> BTreeMap<String, String> {

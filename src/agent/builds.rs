@@ -15,6 +15,9 @@ const BUILD_OF_RUN: &str = "build";
 /// Builds that stay beside the newest one although no run needs them: going back to one is not bringing it anew.
 const SPARE: usize = 1;
 
+/// Begins the names of files that are being brought.
+const INCOMING: &str = "incoming-";
+
 /// What was being brought and did not arrive is removed after this time.
 const STALE: Duration = Duration::from_secs(3600);
 
@@ -86,6 +89,17 @@ fn needed(home: &Home) -> BTreeSet<String> {
     .collect()
 }
 
+/// Removes what was being brought by controllers that did not come back.
+pub(super) fn remove_stale(home: &Home) {
+    for entry in std::fs::read_dir(home.folder().join("bin")).into_iter().flatten().flatten() {
+        let changed = entry.metadata().and_then(|data| data.modified());
+        let stale = changed.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > STALE));
+        if stale && entry.file_name().to_string_lossy().starts_with(INCOMING) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Removes builds that nobody needs. What cannot be removed (it runs, on Windows) goes next time.
 fn prune(home: &Home, newest: &str) {
     let needed = needed(home);
@@ -93,14 +107,11 @@ fn prune(home: &Home, newest: &str) {
     for entry in std::fs::read_dir(home.folder().join("bin")).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let Ok(changed) = entry.metadata().and_then(|data| data.modified()) else { continue };
-        if name.starts_with("incoming-") {
-            if changed.elapsed().is_ok_and(|age| age > STALE) {
-                let _ = std::fs::remove_file(entry.path());
-            }
-        } else if entry.path().is_dir() && name != newest && !needed.contains(&name) {
+        if !name.starts_with(INCOMING) && entry.path().is_dir() && name != newest && !needed.contains(&name) {
             others.push((changed, entry.path()));
         }
     }
+    remove_stale(home);
     others.sort();
     others.truncate(others.len().saturating_sub(SPARE));
     for (_, folder) in others {
@@ -143,6 +154,22 @@ mod tests {
         prune(&home, "new");
         assert!(newest.exists() && spare.exists() && needed.exists());
         assert!(!old.exists());
+    }
+
+    #[test]
+    fn what_did_not_arrive_goes_when_it_is_old() {
+        let (_folder, home) = home();
+        let bin = home.folder().join("bin");
+        std::fs::create_dir_all(&bin).unwrap();
+        let [old, fresh] = [("incoming-1", STALE.as_secs() + 60), ("incoming-2", 60)].map(|(name, age)| {
+            let path = bin.join(name);
+            let file = std::fs::File::create(&path).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+            path
+        });
+        let build = put(&home, "build", STALE.as_secs() * 2);
+        remove_stale(&home);
+        assert!(!old.exists() && fresh.exists() && build.exists());
     }
 
     #[test]

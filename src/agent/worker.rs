@@ -62,6 +62,7 @@ impl std::fmt::Debug for Worker {
 pub fn worker(root: Option<&Path>) -> Result<()> {
     let machine = Arc::new(Machine::open(root)?);
     let Some(_lock) = take_lock(&machine)? else { return Ok(()) };
+    super::builds::remove_stale(&machine.home);
     let worker = Arc::new(Worker::new(machine));
     worker.recover()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

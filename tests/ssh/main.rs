@@ -6,13 +6,21 @@ mod bring;
 mod check;
 #[path = "../support/command.rs"]
 mod command;
+mod cuts;
+mod detached;
+#[path = "../support/dice.rs"]
+mod dice;
+mod faults;
 mod fixtures;
 mod host_keys;
 mod logon;
 mod refused;
+#[path = "../support/sandbox.rs"]
+mod sandbox;
 mod secrets;
 mod support;
 #[path = "../support/terminal.rs"]
 mod terminal;
 mod trust;
 mod unusable;
+mod whole;

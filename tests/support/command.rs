@@ -81,6 +81,15 @@ impl Watched {
     }
 }
 
+impl Drop for Watched {
+    /// Ends with the test, also when that failed.
+    fn drop(&mut self) {
+        // It has mostly ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// Files of the installed components in the sandbox `root` that are not as in a release, apart from paths that begin with
 /// one of `keep`.
 pub(crate) fn unlike(root: &Path, release: &Path, keep: &[&str]) -> Vec<String> {

@@ -1,6 +1,9 @@
 //! A small fleet of sandboxes for tests that drive the real binary.
 
 mod command;
+#[cfg(target_os = "linux")]
+pub(crate) mod dice;
+pub(crate) mod sandbox;
 
 pub(crate) use command::{Ended, Watched};
 use ibexdeploy::rehearsal::{KitShape, make_kits};
@@ -110,21 +113,12 @@ impl Fleet {
     }
 
     pub(crate) fn start_ibex(&self, name: &str) {
-        let started = Command::new("sh")
-            .arg("start_ibex_server.bat")
-            .env("IBEX_ROOT", self.root(name))
-            .current_dir(self.server(name))
-            .stdout(Stdio::null())
-            .status()
-            .expect("a shell");
-        assert!(started.success(), "{name}");
+        sandbox::start_ibex(&self.root(name));
     }
 
     /// The process of the server, while it runs.
     pub(crate) fn ibex(&self, name: &str) -> Option<String> {
-        let pid = std::fs::read_to_string(self.root(name).join("c/Instrument/Var/ibex_server.pid")).ok()?.trim().to_owned();
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        String::from_utf8_lossy(&line).contains("server_loop").then_some(pid)
+        sandbox::ibex(&self.root(name))
     }
 
     /// The folder of the server.

@@ -98,7 +98,9 @@ impl Platform for Sandbox {
                 self.kill(program.pid)?;
             }
         }
+        let mut ends_agent = false;
         self.state.change(|state| {
+            ends_agent = state.restart_ends_agent;
             state.boot_id = state::new_boot_id()?;
             state.pending_reboot = None;
             for service in state.services.values_mut() {
@@ -107,7 +109,15 @@ impl Platform for Sandbox {
                 service.running = service.automatic && service.broken.is_none();
             }
             Ok(())
-        })
+        })?;
+        if ends_agent {
+            // This process comes last, in the middle of whatever it is at.
+            for pid in processes::agents(&self.root) {
+                kill(pid)?;
+            }
+            kill(std::process::id())?;
+        }
+        Ok(())
     }
 
     fn pending_reboot(&self) -> Result<Option<String>> {

@@ -25,6 +25,13 @@ pub(super) fn below(root: &Path) -> Vec<ProcessInfo> {
     .collect()
 }
 
+/// The agent's other processes that serve the sandbox below `root` (a resolved path): relays, workers, wrappers of jobs.
+pub(super) fn agents(root: &Path) -> Vec<u32> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| *pid != std::process::id() && Process::read(*pid).is_some_and(|p| p.is_agent_of(root))).collect()
+}
+
 /// The process and everything that started it.
 pub(super) fn ancestors(pid: u32) -> BTreeSet<u32> {
     let mut found = BTreeSet::new();
@@ -82,6 +89,16 @@ impl Process {
         Some(Self { pid, parent, executable: target(pid, "exe"), folder: target(pid, "cwd"), arguments })
     }
 
+    fn is_agent_of(&self, root: &Path) -> bool {
+        let words: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        let is_root = |folder: &str| Path::new(folder).canonicalize().is_ok_and(|folder| folder == root);
+        match words[..] {
+            [_, "agent", "attach" | "worker", "--root", folder] => is_root(folder),
+            [_, "agent", "job", folder] => Path::new(folder).canonicalize().is_ok_and(|folder| folder.starts_with(root)),
+            _ => false,
+        }
+    }
+
     fn info(&self) -> ProcessInfo {
         let (script, inline) = match self.interpreted() {
             Interpreted::Script(script) => (Some(script), false),
@@ -117,7 +134,10 @@ impl Process {
             Some(option) if inline(option) => Interpreted::Inline,
             Some(script) => {
                 let path = self.folder.as_deref().unwrap_or(Path::new("/")).join(script);
-                Interpreted::Script(path.canonicalize().unwrap_or(path))
+                // `/dev/fd/3` is a file of that process; asked for here, it would be one of ours.
+                let passing = path.starts_with("/dev") || path.starts_with("/proc");
+                let resolved = if passing { None } else { path.canonicalize().ok() };
+                Interpreted::Script(resolved.unwrap_or(path))
             }
         }
     }
@@ -169,5 +189,26 @@ impl OwnPrograms {
             || Some(executable) == self.executable.as_ref()
             || executable.starts_with(&self.builds)
             || (agent && ours)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn a_script_that_comes_through_a_descriptor_is_no_file_of_ours() {
+        let ours = tempfile::NamedTempFile::new().unwrap();
+        let script = PathBuf::from(format!("/dev/fd/{}", ours.as_file().as_raw_fd()));
+        assert_eq!(script.canonicalize().unwrap(), ours.path());
+        let shell = Process {
+            pid: 1,
+            parent: 0,
+            executable: Some("/bin/sh".into()),
+            folder: Some("/".into()),
+            arguments: vec!["sh".to_owned(), script.display().to_string()],
+        };
+        assert_eq!(shell.info().scripts, [script]);
     }
 }

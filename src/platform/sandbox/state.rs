@@ -20,6 +20,9 @@ pub(super) struct State {
     pub(super) pending_reboot: Option<String>,
     /// Installed memory in bytes.
     pub(super) memory: u64,
+    /// A restart ends the agent's own programs as well, as on a real machine: whoever reaches it next starts them again.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) restart_ends_agent: bool,
 }
 
 impl Default for State {
@@ -30,6 +33,7 @@ impl Default for State {
             logged_on: vec!["spudulike".to_owned()],
             pending_reboot: None,
             memory: 16 << 30,
+            restart_ends_agent: false,
         }
     }
 }

@@ -9,17 +9,58 @@ use crate::protocol::STREAM_MARK;
 use ssh2::{ErrorCode, FileStat, OpenFlags, OpenType, Sftp};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Bytes handed to libssh2 at a time; it sends them as many packets, and waits for their answers together.
 const PIECE: usize = 512 * 1024;
 
-/// No piece may take longer: a link that is slower than this carries no release.
-const PIECE_LIMIT: Duration = Duration::from_secs(60);
+/// No piece may take longer: a link that is slower than this carries no release, and one that is dead says nothing at all.
+const PIECE_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long the new executable may take to put itself in its place.
 const INSTALL_LIMIT: Duration = Duration::from_secs(60);
+
+/// Files below an instrument's home that this controller has begun to write and that are not known to be gone: when a
+/// connection breaks, nobody is there to remove them until the next one comes.
+#[derive(Debug, Default)]
+pub(super) struct Begun(Mutex<Vec<String>>);
+
+impl Begun {
+    fn names(&self) -> MutexGuard<'_, Vec<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A name that nobody else uses.
+    fn fresh(&self, home: &RemoteHome) -> String {
+        let suffix = if *home == RemoteHome::Windows { ".exe" } else { "" };
+        let name = format!("bin/incoming-{:016x}{suffix}", RandomState::new().build_hasher().finish());
+        self.names().push(name.clone());
+        name
+    }
+
+    fn is_gone(&self, name: &str) {
+        self.names().retain(|n| n != name);
+    }
+
+    /// Removes what earlier attempts have left.
+    fn remove(&self, sftp: &Sftp, home: &RemoteHome) {
+        let names = self.names().clone();
+        for name in names {
+            match sftp.unlink(Path::new(&home.file(&name))) {
+                Ok(()) => self.is_gone(&name),
+                Err(e) if e.code() == ErrorCode::SFTP(NO_SUCH_FILE) => self.is_gone(&name),
+                // The server of a dead connection may still have it open. Agents remove what is old.
+                Err(e) => tracing::debug!(name, error = %e, "what an earlier attempt left stays for now"),
+            }
+        }
+    }
+}
+
+/// SFTP's word for it.
+const NO_SUCH_FILE: i32 = 2;
 
 /// An executable that can be brought.
 #[derive(Debug, Clone)]
@@ -49,27 +90,37 @@ pub(super) fn build_for(platform: Platform, this: &Build, extra: Option<&Path>) 
     Ok(Build { path, hash })
 }
 
-/// Sends the executable and lets it install itself below the home.
+/// Sends the executable and lets it install itself below the home. `begun`: of this instrument.
 ///
 /// # Errors
-/// When it cannot be written or started there. Nothing half done stays behind.
-pub(super) fn bring(connected: &Connected, home: &RemoteHome, build: &Build) -> Result<()> {
+/// When it cannot be written or started there. Nothing half done stays behind, or the next attempt removes it.
+pub(super) fn bring(connected: &Connected, home: &RemoteHome, build: &Build, begun: &Begun) -> Result<()> {
     let sftp = open_sftp(connected)?;
     check_platform(&sftp, home)?;
     make_folders(&sftp, home)?;
-    let name = format!("bin/incoming-{:016x}{}", RandomState::new().build_hasher().finish(), executable_suffix(home));
+    begun.remove(&sftp, home);
+    let name = begun.fresh(home);
     let file = PathBuf::from(home.file(&name));
     let brought = send(connected, &sftp, build, &file).and_then(|()| install(connected, home, &name, &build.hash));
-    if brought.is_err() {
-        Limit::of(PIECE_LIMIT).arm(&connected.session, "taking the agent back")?;
-        // It may have installed itself after all, or the connection is gone: the next one that comes removes it.
-        let _ = sftp.unlink(&file);
+    match &brought {
+        Ok(()) => begun.is_gone(&name),
+        Err(e) if e.kind() == ErrorKind::Unreachable => {}
+        // It may have installed itself after all.
+        Err(_) => {
+            Limit::of(PIECE_LIMIT).arm(&connected.session, "taking the agent back")?;
+            begun.remove(&sftp, home);
+        }
     }
     brought
 }
 
-fn executable_suffix(home: &RemoteHome) -> &'static str {
-    if *home == RemoteHome::Windows { ".exe" } else { "" }
+/// Breaks a connection off that does not answer: closing what is open on it would wait for answers once more.
+fn broken_off<T>(connected: &Connected, result: Result<T>) -> Result<T> {
+    if result.as_ref().is_err_and(|e| e.kind() == ErrorKind::Unreachable) {
+        // It may be closed already.
+        let _ = connected.socket.shutdown(Shutdown::Both);
+    }
+    result
 }
 
 fn open_sftp(connected: &Connected) -> Result<Sftp> {
@@ -133,25 +184,31 @@ fn send(connected: &Connected, sftp: &Sftp, build: &Build, file: &Path) -> Resul
     let shown = format!("write {}", file.display());
     let flags = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::TRUNCATE | OpenFlags::EXCLUSIVE;
     let mut to = sftp.open_mode(file, flags, 0o700, OpenType::File).map_err(|e| cannot(&shown, &e))?;
+    let arrived = broken_off(connected, write(connected, &mut from, &mut to, size, &shown))?;
+    make_executable(sftp, file, arrived)
+}
+
+/// Writes the whole file; returns what the server says of it.
+fn write(connected: &Connected, from: &mut impl Read, to: &mut ssh2::File, size: u64, shown: &str) -> Result<FileStat> {
     let mut piece = vec![0; PIECE];
     loop {
-        let read = from.read(&mut piece).cannot(|| format!("read {}", build.path.display()))?;
+        let read = from.read(&mut piece).cannot(|| "read the agent's executable")?;
         if read == 0 {
             break;
         }
         Limit::of(PIECE_LIMIT).arm(&connected.session, "bringing the agent")?;
-        to.write_all(&piece[..read]).map_err(|e| not_written(connected, &shown, size, &e))?;
+        to.write_all(&piece[..read]).map_err(|e| not_written(connected, shown, size, &e))?;
     }
     Limit::of(PIECE_LIMIT).arm(&connected.session, "bringing the agent")?;
     // Not every server knows fsync; the hash is checked in any case.
     let _ = to.fsync();
-    let arrived = to.stat().map_err(|e| cannot(&shown, &e))?;
-    to.close().map_err(|e| cannot(&shown, &e))?;
+    let arrived = to.stat().map_err(|e| cannot(shown, &e))?;
+    to.close().map_err(|e| cannot(shown, &e))?;
     if arrived.size != Some(size) {
         let short = std::io::Error::other(format!("{} of {size} bytes arrived", arrived.size.unwrap_or(0)));
-        return Err(not_written(connected, &shown, size, &short));
+        return Err(not_written(connected, shown, size, &short));
     }
-    make_executable(sftp, file, arrived)
+    Ok(arrived)
 }
 
 /// A server's umask may have taken the right away.
@@ -201,8 +258,8 @@ fn install(connected: &Connected, home: &RemoteHome, name: &str, build: &Content
     channel.exec(&command).map_err(|e| failed(&e))?;
     let (mut out, mut said) = (Vec::new(), Vec::new());
     limit.arm(&connected.session, "installing the agent")?;
-    channel.read_to_end(&mut out).map_err(|e| failed(&e))?;
-    channel.stderr().read_to_end(&mut said).map_err(|e| failed(&e))?;
+    let read = channel.read_to_end(&mut out).and_then(|_| channel.stderr().read_to_end(&mut said));
+    broken_off(connected, read.map_err(|e| failed(&e)))?;
     // The exit code is not asked for: some shells hide it. The mark is what only the agent says.
     if out.windows(STREAM_MARK.len()).any(|part| part == STREAM_MARK) {
         return Ok(());

@@ -21,7 +21,7 @@ use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::plan::{SshSpec, Target};
 use crate::secrets::Secrets;
-use bring::Build;
+use bring::{Begun, Build};
 use config::OperatorConfig;
 use connect::{Connected, Limit};
 use jump::{Doors, on_thread};
@@ -30,7 +30,7 @@ use remote::RemoteHome;
 use route::Route;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use stream::{End, SshStream};
 use tracing::Instrument as _;
@@ -49,6 +49,8 @@ pub struct Ssh {
     /// A folder with builds of the agent for other platforms.
     agents: Option<PathBuf>,
     doors: Doors,
+    /// What was being brought, by instrument.
+    begun: Mutex<BTreeMap<String, Arc<Begun>>>,
     config: OnceLock<Result<Arc<OperatorConfig>>>,
     this: OnceLock<Result<Build>>,
 }
@@ -128,7 +130,13 @@ impl Ssh {
             return Err(Error::internal("an agent is to be brought where none may be"));
         };
         let connected = self.log_on(target, spec).await?;
-        on_thread("ssh bring", move || bring::bring(&connected, &home, &build)).await
+        let begun = self.begun(&target.plan.instrument);
+        on_thread("ssh bring", move || bring::bring(&connected, &home, &build, &begun)).await
+    }
+
+    fn begun(&self, instrument: &str) -> Arc<Begun> {
+        let mut all = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(instrument.to_owned()).or_default())
     }
 
     async fn log_on(&self, target: &Target, spec: &SshSpec) -> Result<Connected> {

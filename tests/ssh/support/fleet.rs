@@ -2,13 +2,19 @@
 
 use super::{Sshd, output_of};
 use crate::command::{Ended, Watched};
+use ibexdeploy::content::ContentHash;
 use ibexdeploy::rehearsal::{KitShape, make_kits};
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ibexdeploy");
+/// The release that sandboxes do not have yet.
+pub(crate) const NEWER: &str = "26.9.0";
+
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Sandboxes, releases, inventory and state of one test, in a folder with a short path.
@@ -74,10 +80,37 @@ impl Fleet {
     /// The first instruments of the shipped inventory, with NDXLARMOR and NDXZOOM, by `scripts/fleet up`. There are two small
     /// releases, and the sandboxes have the older one.
     pub(crate) fn up(count: usize) -> Self {
-        let mut fleet = Self::empty();
+        Self::empty().upped(count)
+    }
+
+    /// The same with nothing installed. The newer release is aside: see [`Fleet::bring_back`].
+    pub(crate) fn up_empty(count: usize) -> Self {
+        let fleet = Self::empty();
+        fleet.set_aside(NEWER);
+        fleet.upped(count)
+    }
+
+    fn upped(self, count: usize) -> Self {
+        let mut fleet = self;
         fleet.scripted = true;
         output_of(fleet.script("up").arg(count.to_string()).args(["--bin", BINARY, "--kits"]).arg(fleet.kits()));
         fleet
+    }
+
+    /// Moves a release out of the folder of releases.
+    pub(crate) fn set_aside(&self, version: &str) {
+        std::fs::rename(self.kits().join(version), self.dir().join(version)).expect("a release can be moved");
+    }
+
+    /// Moves it back.
+    pub(crate) fn bring_back(&self, version: &str) {
+        std::fs::rename(self.dir().join(version), self.kits().join(version)).expect("a release can be moved back");
+    }
+
+    /// Adds lines at the end of a script of the newer release.
+    pub(crate) fn add_to_script(&self, script: &str, lines: &str) {
+        let file = std::fs::OpenOptions::new().append(true).open(self.kits().join(NEWER).join("EPICS").join(script));
+        file.and_then(|mut f| f.write_all(format!("{lines}\n").as_bytes())).expect("a script can be changed");
     }
 
     /// Instruments of the shipped inventory behind servers of the test; sandboxes as by [`Fleet::up`]. `secrets` are names
@@ -124,6 +157,26 @@ impl Fleet {
         self.dir.path()
     }
 
+    /// Puts this build of the agent where the transport would bring it, so that it need not: a second name of the same file,
+    /// where the file system has that.
+    pub(crate) fn put_agents(&self, names: &[&str]) {
+        for name in names {
+            let place = agent_in(&self.root(name));
+            std::fs::create_dir_all(place.parent().expect("a folder")).expect("a folder for the agent");
+            if std::fs::hard_link(BINARY, &place).is_err() {
+                std::fs::copy(BINARY, &place).expect("the agent can be copied");
+            }
+        }
+    }
+
+    /// The twin of this fleet: a rehearsal of the same instruments on sandboxes of their own.
+    pub(crate) fn rehearse(&self, arguments: &[&str]) -> Ended {
+        let mut command = Command::new(BINARY);
+        command.current_dir(REPOSITORY).args(arguments).arg(format!("--rehearse={}", self.dir().join("twins").display()));
+        command.arg("--kits").arg(self.kits()).arg("--state").arg(self.dir().join("state-of-twins"));
+        Ended::of(command.args(["--output", "json"]).stdin(Stdio::null()))
+    }
+
     pub(crate) fn inventory(&self) -> PathBuf {
         self.dir().join("inventory.yaml")
     }
@@ -157,9 +210,15 @@ impl Fleet {
 
     /// The real binary with this inventory, these releases and this state folder.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        self.command_of(arguments, "state")
+    }
+
+    /// The same for an operator with a state folder of their own, named inside the fleet.
+    pub(crate) fn command_of(&self, arguments: &[&str], state: &str) -> Command {
         let mut command = Command::new(BINARY);
         command.current_dir(REPOSITORY).args(arguments);
-        command.arg("--inventory").arg(self.inventory()).arg("--kits").arg(self.kits()).arg("--state").arg(self.state());
+        command.arg("--inventory").arg(self.inventory()).arg("--kits").arg(self.kits());
+        command.arg("--state").arg(self.dir().join(state));
         command.envs(self.secrets.iter().map(|(name, value)| (variable(name), value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -168,6 +227,11 @@ impl Fleet {
     /// Runs the binary to its end with JSON output.
     pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
         Ended::of(self.command(arguments).args(["--output", "json"]))
+    }
+
+    /// Runs the binary as another operator would, with a state folder of their own.
+    pub(crate) fn run_of(&self, arguments: &[&str], state: &str) -> Ended {
+        Ended::of(self.command_of(arguments, state).args(["--output", "json"]))
     }
 
     /// Starts the binary with JSON output, to be watched and interrupted.
@@ -190,4 +254,11 @@ impl Drop for Fleet {
 /// The variable that holds a secret.
 fn variable(secret: &str) -> String {
     format!("IBEXDEPLOY_TEST_{}", secret.to_uppercase())
+}
+
+/// Where this build of the agent belongs in a sandbox.
+pub(crate) fn agent_in(root: &Path) -> PathBuf {
+    static BUILD: OnceLock<String> = OnceLock::new();
+    let build = BUILD.get_or_init(|| ContentHash::of_file(Path::new(BINARY)).expect("the binary can be read").short());
+    root.join(".ibexdeploy/bin").join(build).join("ibexdeploy")
 }

@@ -3,6 +3,7 @@
 mod agent;
 mod disks;
 pub(crate) mod fleet;
+mod links;
 mod processes;
 pub(crate) mod proxy;
 mod site;
@@ -12,8 +13,9 @@ pub(crate) mod users;
 
 pub(crate) use agent::SshAgent;
 pub(crate) use disks::Disk;
-pub(crate) use fleet::{Fleet, SshSettings};
-pub(crate) use processes::{descendants, runs};
+pub(crate) use fleet::{Fleet, NEWER, SshSettings, agent_in};
+pub(crate) use links::{Line, Links};
+pub(crate) use processes::{Process, agents, descendants, runs, workers};
 pub(crate) use proxy::{Cut, FaultProxy, Way};
 pub(crate) use site::{BINARY, Site, give};
 pub(crate) use sshd::Sshd;

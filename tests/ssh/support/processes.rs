@@ -2,6 +2,7 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// A process that was seen: its number alone may be another's later.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +48,25 @@ impl Process {
 /// True while a process of this number runs.
 pub(crate) fn runs(pid: i32) -> bool {
     Process::look(pid).is_some()
+}
+
+/// The processes of this program that have to do with a folder: relays, workers and wrappers of jobs, by the first word
+/// after `agent`.
+pub(crate) fn agents(folder: &Path) -> Vec<(String, Process)> {
+    let begin = folder.to_string_lossy().into_owned();
+    let part = |process: &Process| {
+        let line = std::fs::read(format!("/proc/{}/cmdline", process.pid)).ok()?;
+        let words: Vec<String> = line.split(|b| *b == 0).map(|w| String::from_utf8_lossy(w).into_owned()).collect();
+        let of_folder = words.iter().any(|w| w.starts_with(&begin));
+        (of_folder && words.get(1).is_some_and(|w| w == "agent")).then(|| words.get(2).cloned().unwrap_or_default())
+    };
+    let named = all().into_iter().filter(|p| p.name == "ibexdeploy");
+    named.filter_map(|p| Some((part(&p)?, p))).collect()
+}
+
+/// The workers of a sandbox.
+pub(crate) fn workers(root: &Path) -> Vec<Process> {
+    agents(root).into_iter().filter(|(part, _)| part == "worker").map(|(_, process)| process).collect()
 }
 
 fn all() -> Vec<Process> {

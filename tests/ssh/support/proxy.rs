@@ -41,12 +41,20 @@ pub(crate) struct Counts {
     pub(crate) to_client: u64,
 }
 
-/// A cut that waits for bytes.
+/// What becomes of a connection that has carried its bytes.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Ends(Cut),
+    /// As by [`FaultProxy::abandon`].
+    Abandoned,
+}
+
+/// A fault that waits for bytes.
 #[derive(Debug, Clone, Copy)]
 struct Planned {
     way: Way,
     after: u64,
-    how: Cut,
+    fate: Fate,
     /// For every connection, counted from its begin; else for the one that brings the number full.
     each: bool,
 }
@@ -122,12 +130,27 @@ impl FaultProxy {
 
     /// Cuts one connection, once: the one that brings the bytes from now on, over all connections, to this number.
     pub(crate) fn cut_after(&self, way: Way, bytes: u64, how: Cut) {
-        self.rules.send_modify(|r| r.planned = Some(Planned { way, after: bytes, how, each: false }));
+        self.plan(Planned { way, after: bytes, fate: Fate::Ends(how), each: false });
+    }
+
+    /// Half open for good, once: the connection that brings the bytes from now on, over all connections, to this number,
+    /// and those before it. Later ones are served.
+    pub(crate) fn abandon_after(&self, way: Way, bytes: u64) {
+        self.plan(Planned { way, after: bytes, fate: Fate::Abandoned, each: false });
     }
 
     /// Cuts every connection after its first bytes, until [`FaultProxy::cut_no_more`].
     pub(crate) fn cut_each_after(&self, way: Way, bytes: u64, how: Cut) {
-        self.rules.send_modify(|r| r.planned = Some(Planned { way, after: bytes, how, each: true }));
+        self.plan(Planned { way, after: bytes, fate: Fate::Ends(how), each: true });
+    }
+
+    fn plan(&self, planned: Planned) {
+        self.rules.send_modify(|r| r.planned = Some(planned));
+    }
+
+    /// True while a fault waits for bytes.
+    pub(crate) fn is_waiting_for_bytes(&self) -> bool {
+        self.rules.borrow().planned.is_some()
     }
 
     /// No connection is cut any more for the bytes it brings.
@@ -384,17 +407,26 @@ impl Connection {
         self.rules.send_if_modified(|rules| {
             let Some(planned) = rules.planned.as_mut().filter(|p| p.way == way) else { return false };
             let left = planned.after.saturating_sub(if planned.each { carried } else { 0 });
-            if count as u64 >= left {
-                verdict = (usize::try_from(left).unwrap_or(count), Some(planned.how));
+            let is_full = count as u64 >= left;
+            let (fate, each) = (planned.fate, planned.each);
+            if is_full {
+                verdict.0 = usize::try_from(left).unwrap_or(count);
             }
-            if !planned.each {
+            if !each {
                 planned.after -= verdict.0 as u64;
-                if verdict.1.is_some() {
-                    rules.planned = None;
-                }
             }
-            // Nobody waits for this.
-            false
+            if !is_full {
+                return false;
+            }
+            match fate {
+                Fate::Ends(how) => verdict.1 = Some(how),
+                // What has come beyond those bytes is never forwarded, so that it may be dropped.
+                Fate::Abandoned => rules.abandoned = self.number,
+            }
+            if !each {
+                rules.planned = None;
+            }
+            true
         });
         verdict
     }

@@ -212,7 +212,7 @@ impl Sshd {
     }
 
     /// The server's processes, one or two for each open connection.
-    fn connections(&self) -> Vec<Process> {
+    pub(crate) fn connections(&self) -> Vec<Process> {
         let below = self.child.as_ref().map(|c| descendants(c.id())).unwrap_or_default();
         below.into_iter().filter(|p| p.name.starts_with("sshd")).collect()
     }

@@ -5,6 +5,7 @@ use super::journal;
 use super::resume::Resume;
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::protocol::INCOMING;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -14,9 +15,6 @@ const BUILD_OF_RUN: &str = "build";
 
 /// Builds that stay beside the newest one although no run needs them: going back to one is not bringing it anew.
 const SPARE: usize = 1;
-
-/// Begins the names of files that are being brought.
-const INCOMING: &str = "incoming-";
 
 /// What was being brought and did not arrive is removed after this time.
 const STALE: Duration = Duration::from_secs(3600);
@@ -78,8 +76,13 @@ pub(super) fn for_worker(home: &Home) -> Result<PathBuf> {
 fn needed(home: &Home) -> BTreeSet<String> {
     let runs = std::fs::read_dir(home.runs()).into_iter().flatten().flatten().map(|entry| entry.path());
     runs.filter_map(|run| {
+        let journal = run.join("journal.jsonl");
+        // Every new worker asks: the note of the end spares it the whole journal of each run there ever was.
+        if journal::is_over(&journal) {
+            return None;
+        }
         let build = std::fs::read_to_string(run.join(BUILD_OF_RUN)).ok()?;
-        let unfinished = match journal::read(&run.join("journal.jsonl")) {
+        let unfinished = match journal::read(&journal) {
             Ok(loaded) => Resume::from_journal(&loaded).finished.is_none(),
             // Not readable now; a build too many does no harm.
             Err(_) => true,

@@ -22,3 +22,6 @@ pub const LINK_DEAD_AFTER: std::time::Duration = std::time::Duration::from_secs(
 
 /// An agent's stream begins behind these bytes, whatever a login shell has written before them.
 pub const STREAM_MARK: &[u8] = b"ibexdeploy-stream-5e0c\n";
+
+/// Begins the names of files in the home's `bin` that are being brought, for both ends: whoever comes next removes them.
+pub const INCOMING: &str = "incoming-";

@@ -75,12 +75,22 @@ impl Fleet {
             let folder = folder.clone().unwrap_or_else(|| state.join("rehearsal"));
             kits = Some(rehearse::prepare(&mut inventory, &names, &folder, kits, global.fresh)?);
         }
+        Self::of(global, inventory, names, kits, global.rehearse.is_some())
+    }
+
+    fn of(
+        global: &GlobalOptions,
+        inventory: Inventory,
+        names: Vec<String>,
+        kits: Option<PathBuf>,
+        rehearsal: bool,
+    ) -> Result<Self> {
         Ok(Self {
             inventory,
             names,
-            state,
+            state: global.state_folder()?,
             kits,
-            rehearsal: global.rehearse.is_some(),
+            rehearsal,
             operator: operator(),
             log: Log::start(global)?,
             agents: global.agent_dir.clone(),
@@ -102,17 +112,7 @@ impl Fleet {
     /// When an instrument is no longer in the inventory.
     pub(in crate::cli) fn reopen(global: &GlobalOptions, names: Vec<String>, rehearsal: bool) -> Result<Self> {
         let inventory = Inventory::load(&global.inventory)?;
-        Ok(Self {
-            inventory,
-            names,
-            state: global.state_folder()?,
-            kits: global.kits.clone(),
-            rehearsal,
-            operator: operator(),
-            log: Log::start(global)?,
-            agents: global.agent_dir.clone(),
-            logons: OnceCell::new(),
-        })
+        Self::of(global, inventory, names, global.kits.clone(), rehearsal)
     }
 
     pub(in crate::cli) fn instruments(&self) -> Vec<&Instrument> {

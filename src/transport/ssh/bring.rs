@@ -5,7 +5,7 @@ use super::pump::lines;
 use super::remote::{Platform, RemoteHome};
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::protocol::STREAM_MARK;
+use crate::protocol::{INCOMING, STREAM_MARK};
 use ssh2::{ErrorCode, FileStat, OpenFlags, OpenType, Sftp};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{Read, Write};
@@ -36,7 +36,7 @@ impl Begun {
     /// A name that nobody else uses.
     fn fresh(&self, home: &RemoteHome) -> String {
         let suffix = if *home == RemoteHome::Windows { ".exe" } else { "" };
-        let name = format!("bin/incoming-{:016x}{suffix}", RandomState::new().build_hasher().finish());
+        let name = format!("bin/{INCOMING}{:016x}{suffix}", RandomState::new().build_hasher().finish());
         self.names().push(name.clone());
         name
     }

@@ -82,7 +82,7 @@ pub(super) struct Connected {
 ///
 /// # Errors
 /// When the name is not known or nobody answers.
-pub(super) fn dial(hop: &Hop, limit: Limit) -> Result<TcpStream> {
+fn dial(hop: &Hop, limit: Limit) -> Result<TcpStream> {
     tracing::debug!(host = hop.address, port = hop.port, "connecting");
     let addresses = (hop.address.as_str(), hop.port).to_socket_addrs().map_err(|e| {
         Error::new(ErrorKind::Unreachable, format!("there is no address for the host {}", hop.address))
@@ -125,7 +125,7 @@ pub(super) fn dial(hop: &Hop, limit: Limit) -> Result<TcpStream> {
 ///
 /// # Errors
 /// When it is no SSH server, takes too long, or the key that it shows cannot be read.
-pub(super) fn greet(hop: &Hop, stream: TcpStream, known: &KnownHosts, limit: Limit) -> Result<(Connected, PublicKey)> {
+fn greet(hop: &Hop, stream: TcpStream, known: &KnownHosts, limit: Limit) -> Result<(Connected, PublicKey)> {
     let what = |e: &dyn std::fmt::Display| Error::internal("cannot make an SSH session").because(e);
     let socket = stream.try_clone().map_err(|e| what(&e))?;
     let mut session = Session::new().map_err(|e| what(&e))?;
@@ -205,11 +205,12 @@ fn host_key_order(known: &[Algorithm]) -> String {
     order.join(",")
 }
 
-/// Connects, checks who answers, and logs on. `stream` is a connection that is open already, through another host.
+/// Connects and looks at who answers; nothing is decided by that yet. `stream` is a connection that is open already,
+/// through another host.
 ///
 /// # Errors
-/// When any of it fails; those that trying again does not help are lasting.
-pub(super) fn connect(hop: &Hop, stream: Option<TcpStream>, instrument: &str, limit: Limit) -> Result<Connected> {
+/// When it cannot be reached, is no SSH server, or the known hosts cannot be read.
+pub(super) fn meet(hop: &Hop, stream: Option<TcpStream>, limit: Limit) -> Result<(Connected, PublicKey, Verdict)> {
     let known = KnownHosts::about(&hop.known_as, &hop.known_hosts)?;
     let stream = match stream {
         Some(stream) => stream,
@@ -217,6 +218,15 @@ pub(super) fn connect(hop: &Hop, stream: Option<TcpStream>, instrument: &str, li
     };
     let (connected, shown) = greet(hop, stream, &known, limit)?;
     let verdict = known.judge(&shown);
+    Ok((connected, shown, verdict))
+}
+
+/// Connects, checks who answers, and logs on. `stream` is a connection that is open already, through another host.
+///
+/// # Errors
+/// When any of it fails; those that trying again does not help are lasting.
+pub(super) fn connect(hop: &Hop, stream: Option<TcpStream>, instrument: &str, limit: Limit) -> Result<Connected> {
+    let (connected, shown, verdict) = meet(hop, stream, limit)?;
     tracing::debug!(
         kind = shown.algorithm().as_str(),
         fingerprint = %shown.fingerprint(HashAlg::Sha256),

@@ -1,7 +1,7 @@
 //! Going through other hosts: each hop's connection is a channel of the session before it.
 
-use super::connect::{Connected, Limit, connect, dial, greet};
-use super::known_hosts::{KnownHosts, Verdict};
+use super::connect::{Connected, Limit, connect, meet};
+use super::known_hosts::Verdict;
 use super::pump::{self, Purpose};
 use super::route::{Hop, Route};
 use super::stream::SshStream;
@@ -71,17 +71,7 @@ pub(super) async fn look(hop: &Hop, doors: &Doors, stream: Option<TcpStream>, li
     let door = doors.of(hop);
     let hop = hop.clone();
     let _place = door.acquire().await.map_err(|e| Error::internal("a door was closed").because(e))?;
-    on_thread("ssh host key", move || {
-        let known = KnownHosts::about(&hop.known_as, &hop.known_hosts)?;
-        let stream = match stream {
-            Some(stream) => stream,
-            None => dial(&hop, limit)?,
-        };
-        let (_, key) = greet(&hop, stream, &known, limit)?;
-        let verdict = known.judge(&key);
-        Ok((key, verdict))
-    })
-    .await
+    on_thread("ssh host key", move || meet(&hop, stream, limit).map(|(_, key, verdict)| (key, verdict))).await
 }
 
 /// libssh2 needs a socket of the system: a pair of them on this machine, with a task that moves what comes.

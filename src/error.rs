@@ -130,11 +130,13 @@ impl Error {
 
     /// A file operation that the system refused, with what was tried.
     pub fn io(what: impl fmt::Display, source: &std::io::Error) -> Self {
-        let kind = match source.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::OutOfSpace,
-            _ => ErrorKind::Io,
-        };
-        Self::new(kind, format!("cannot {what}")).because(source)
+        let message = format!("cannot {what}");
+        match source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::new(ErrorKind::OutOfSpace, message)
+                .because(source)
+                .next("make room on the disk that holds it, then run it again"),
+            _ => Self::new(ErrorKind::Io, message).because(source),
+        }
     }
 
     /// A failed check or program.

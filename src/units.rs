@@ -7,6 +7,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+/// Whole milliseconds, as events count.
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// A duration written as a number and a unit (`90s`, `5m`, `2h`, `500ms`), several of them together (`1h30m`) included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]

@@ -2,17 +2,16 @@
 
 use super::external::{self, External};
 use super::writes::WritesUndo;
-use super::{Applied, Difference, FetchStats, Perform, Probe, SpaceNeed, StepContext, UndoRecord, Undone};
-use crate::agent::jobs::JobEnd;
+use super::{Applied, Difference, FetchStats, JobEnd, Perform, Probe, SpaceNeed, StepContext, UndoRecord, Undone};
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::files::write_json;
 use crate::paths::{Place, WinPath};
 use crate::playbook::UndoSpec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Runs an external program as a job that outlives a lost link.
@@ -311,15 +310,7 @@ impl Tries {
     }
 
     fn write(&self, state: &TriesState) -> Result<()> {
-        let cannot = || format!("write {}", self.file.display());
-        let text = serde_json::to_vec(state).map_err(|e| Error::internal("cannot write how often a job ran").because(e))?;
-        let folder = self.file.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).cannot(cannot)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder).cannot(cannot)?;
-        file.write_all(&text).cannot(cannot)?;
-        file.as_file().sync_all().cannot(cannot)?;
-        file.persist(&self.file).map_err(|e| Error::io(cannot(), &e.error))?;
-        Ok(())
+        write_json(&self.file, state)
     }
 }
 

@@ -287,12 +287,7 @@ pub trait Jobs: Send + Sync {
     ///
     /// # Errors
     /// When it cannot be started, was lost with the machine, or came to its deadline (then it was ended).
-    fn run(
-        &self,
-        job: crate::agent::jobs::JobSpec,
-        progress: &dyn Progress,
-        deadline: &Deadline,
-    ) -> Result<crate::agent::jobs::JobEnd>;
+    fn run(&self, job: super::JobSpec, progress: &dyn Progress, deadline: &Deadline) -> Result<super::JobEnd>;
 }
 
 /// Everything an action works with.

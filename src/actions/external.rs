@@ -1,7 +1,6 @@
 //! External programs on behalf of an action: as whom they run, under which job, and what their failure means.
 
-use super::StepContext;
-use crate::agent::jobs::{JobEnd, JobSpec};
+use super::{JobEnd, JobSpec, StepContext};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::paths::Place;
 use crate::playbook::RunAs;

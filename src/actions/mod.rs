@@ -22,6 +22,7 @@ pub mod writes;
 
 mod context;
 mod external;
+mod job;
 #[cfg(test)]
 #[cfg(unix)]
 mod small_tests;
@@ -33,6 +34,7 @@ pub use context::{
     Applied, AskOperator, Content, Deadline, Difference, FetchStats, Jobs, Perform, Probe, Progress, SpaceNeed, StepContext,
     UndoLog, Undone, Want,
 };
+pub use job::{JobEnd, JobSpec};
 pub use undo::UndoRecord;
 
 use schemars::JsonSchema;

@@ -7,10 +7,10 @@ use super::volumes::{Areas, MADE_SINCE};
 use super::{StepContext, Undone};
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::files::{self, sync_folder};
 use crate::paths::RelPath;
 use serde::{Deserialize, Serialize};
 use std::fs::Metadata;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -169,7 +169,7 @@ impl Moves {
     pub fn write(&mut self, file: &Path) -> Result<MovesRecord> {
         self.note_folders();
         let bytes = serde_json::to_vec(self).map_err(|e| Error::internal("cannot write moves").because(e))?;
-        write_safely(file, &bytes)?;
+        files::write(file, &bytes)?;
         Ok(self.record(file, &bytes))
     }
 
@@ -387,39 +387,6 @@ impl MovesRecord {
         };
         Ok(Undone { summary, left })
     }
-}
-
-/// Writes a file in one piece: temporary name, flush, rename.
-///
-/// # Errors
-/// When it cannot be written.
-pub fn write_safely(file: &Path, bytes: &[u8]) -> Result<()> {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".part");
-    let part = PathBuf::from(name);
-    let write = || -> std::io::Result<()> {
-        if let Some(parent) = file.parent() {
-            std::fs::create_dir_all(parent)?;
-        }
-        let mut out = std::fs::File::create(&part)?;
-        out.write_all(bytes)?;
-        out.sync_all()?;
-        std::fs::rename(&part, file)
-    };
-    write().cannot(|| format!("write {}", file.display()))?;
-    file.parent().map_or(Ok(()), sync_folder)
-}
-
-/// Makes the names in a folder last through a power cut, where the system has a call for that.
-///
-/// # Errors
-/// When the disk refuses.
-pub fn sync_folder(folder: &Path) -> Result<()> {
-    if cfg!(unix) && folder.is_dir() {
-        let open = std::fs::File::open(folder).cannot(|| format!("open {}", folder.display()))?;
-        open.sync_all().cannot(|| format!("flush {}", folder.display()))?;
-    }
-    Ok(())
 }
 
 /// The path as the operator knows it.

@@ -4,12 +4,12 @@ use super::check::Reader;
 use super::{Applied, Difference, Perform, Probe, StepContext};
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::files;
 use crate::platform::ServiceStatus;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Keeps values under a name; a second snapshot of the same name reports what differs from the first.
@@ -95,12 +95,8 @@ fn kept(path: &Path) -> Result<Option<Kept>> {
 }
 
 fn keep(path: &Path, kept: &Kept) -> Result<()> {
-    let cannot = || format!("write {}", path.display());
     let text = serde_json::to_vec_pretty(kept).map_err(|e| Error::internal("cannot write a snapshot").because(e))?;
-    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new("."))).cannot(cannot)?;
-    file.write_all(&text).cannot(cannot)?;
-    file.persist(path).map_err(|e| Error::io(cannot(), &e.error))?;
-    Ok(())
+    files::write(path, &text)
 }
 
 /// What differs, by name: the value before and after, where there is one. What only one of the two looked at is left out.

@@ -1,7 +1,8 @@
 //! A sandbox with everything an action asks for, in memory where the agent would go elsewhere.
 
-use super::{AskOperator, Content, Deadline, FetchStats, Jobs, Progress, StepContext, UndoLog, UndoRecord, Want};
-use crate::agent::jobs::{JobEnd, JobSpec};
+use super::{
+    AskOperator, Content, Deadline, FetchStats, JobEnd, JobSpec, Jobs, Progress, StepContext, UndoLog, UndoRecord, Want,
+};
 use crate::content::{ContentHash, Manifest, ManifestEntry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{RunId, Unit};

@@ -1,10 +1,11 @@
 //! The folders that an external program writes to: copied before it runs, put back by undo.
 
-use super::moves::{Stamp, make_folder, mtime_ns, rename, set_mtime, shown, sync_folder, write_safely};
+use super::moves::{Stamp, make_folder, mtime_ns, rename, set_mtime, shown};
 use super::sync::staging::{in_parallel, still_wanted};
 use super::volumes::{OWN_FOLDER, resolved, step_areas};
 use super::{StepContext, UndoRecord, Undone};
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::files::{self, sync_folder};
 use crate::paths::{RelPath, WinPath};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -62,7 +63,7 @@ impl WritesUndo {
             folder.refresh(cx)?;
         }
         cx.undo_log.intend(UndoRecord::Writes(undo))?;
-        write_safely(&begun, b"the folders are saved; the program may have started\n")
+        files::write(&begun, b"the folders are saved; the program may have started\n")
     }
 
     /// Copies the folders beside the running IBEX, so that saving them during the outage is quick.
@@ -161,7 +162,7 @@ impl SavedFolder {
             copy_exactly(cx, &path.under(&self.folder), &path.under(&self.tree()))
         })?;
         let bytes = serde_json::to_vec(&now).map_err(|e| Error::internal("cannot write an index").because(e))?;
-        write_safely(&self.index_file(), &bytes)
+        files::write(&self.index_file(), &bytes)
     }
 
     fn must_copy(&self, path: &RelPath, entry: &SavedEntry, before: &SavedIndex) -> bool {

@@ -1,10 +1,10 @@
 //! Content that a run lacks: asked of the controllers that are there, or read from the share the plan names.
 
-use super::run::locked;
 use crate::actions::{Content, Deadline, FetchStats, Progress, Want};
 use crate::content::{BlobSink, ContentHash};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::events::Unit;
+use crate::locks::locked;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};

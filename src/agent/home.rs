@@ -2,14 +2,16 @@
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::events::RunId;
+use crate::files::{read_json, write_json};
 use crate::paths::Drives;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// The longest path of a local socket that every supported system takes, in bytes (`sun_path` less its final zero).
 const SOCKET_PATH_LIMIT: usize = 107;
+
+/// In a run's folder: which one it is of those that this instrument ever had.
+const NUMBER_OF_RUN: &str = "number";
 
 /// The folders and files of one agent.
 #[derive(Debug, Clone)]
@@ -129,11 +131,27 @@ impl Home {
     /// # Errors
     /// When they cannot be listed.
     pub fn run_dirs(&self) -> Result<Vec<PathBuf>> {
+        Ok(self.numbered_runs()?.into_iter().map(|(_, dir)| dir).collect())
+    }
+
+    /// Gives the run in `dir` its place after all others. The names of runs tell their order by the clocks of those who
+    /// made them, and those may be years apart.
+    ///
+    /// # Errors
+    /// When the runs cannot be listed or the number cannot be written.
+    pub fn number_run(&self, dir: &Path) -> Result<()> {
+        let highest = self.numbered_runs()?.last().map_or(0, |(number, _)| *number);
+        write_json(&dir.join(NUMBER_OF_RUN), &(highest + 1))
+    }
+
+    /// The folders of runs with their numbers, the oldest first. Without a number, a run is older than those with one.
+    fn numbered_runs(&self) -> Result<Vec<(u64, PathBuf)>> {
         let runs = self.runs();
         let listed = std::fs::read_dir(&runs).cannot(|| format!("list {}", runs.display()))?;
-        let mut dirs: Vec<PathBuf> = listed
+        let mut dirs: Vec<(u64, PathBuf)> = listed
             .filter_map(|e| e.ok().map(|e| e.path()))
             .filter(|p| p.join("plan.json").exists() || p.join("journal.jsonl").exists())
+            .map(|p| (read_json(&p.join(NUMBER_OF_RUN)).ok().flatten().unwrap_or(0), p))
             .collect();
         dirs.sort();
         Ok(dirs)
@@ -146,38 +164,6 @@ impl Home {
     pub fn identity(&self) -> Result<Option<Identity>> {
         read_json(&self.folder.join("identity.json"))
     }
-}
-
-/// Reads a JSON file; nothing when there is none.
-///
-/// # Errors
-/// When it cannot be read or is not what it should be.
-pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::io(format!("read {}", path.display()), &e)),
-    };
-    serde_json::from_slice(&bytes).map(Some).map_err(|e| {
-        Error::new(ErrorKind::Integrity, format!("{} is damaged", path.display()))
-            .because(e)
-            .next("move the file away, so that it can be made anew, or put one from a backup in its place")
-    })
-}
-
-/// Writes a JSON file whole or not at all, and returns when it is on disk.
-///
-/// # Errors
-/// When it cannot be written.
-pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let bytes = serde_json::to_vec(value).map_err(|e| Error::internal("cannot write JSON").because(e))?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let shown = || format!("write {}", path.display());
-    let mut file = tempfile::NamedTempFile::new_in(folder).cannot(shown)?;
-    file.write_all(&bytes).cannot(shown)?;
-    file.as_file().sync_data().cannot(shown)?;
-    file.persist(path).map_err(|e| e.error).cannot(shown)?;
-    Ok(())
 }
 
 #[cfg(test)]
@@ -205,14 +191,18 @@ mod tests {
     }
 
     #[test]
-    fn json_files_are_written_whole_and_damage_is_named() -> Result<()> {
+    fn runs_stand_in_the_order_in_which_they_came_whatever_the_clocks_of_their_makers_say() -> Result<()> {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("x.json");
-        assert_eq!(read_json::<Vec<u32>>(&path)?, None);
-        write_json(&path, &vec![1, 2])?;
-        assert_eq!(read_json::<Vec<u32>>(&path)?, Some(vec![1, 2]));
-        std::fs::write(&path, "[1,").expect("write");
-        assert_eq!(read_json::<Vec<u32>>(&path).unwrap_err().kind(), ErrorKind::Integrity);
+        let home = Home::open(Some(folder.path()))?;
+        let mut made = Vec::new();
+        for name in ["20271123-101112-zzzzzz", "20201123-101112-aaaaaa", "20201123-101112-bbbbbb", "20190101-000000-cccccc"] {
+            let dir = home.run(&RunId(name.into()))?;
+            std::fs::create_dir(&dir).expect("a folder");
+            home.number_run(&dir)?;
+            std::fs::write(dir.join("plan.json"), "{}").expect("a plan");
+            made.push(dir);
+        }
+        assert_eq!(home.run_dirs()?, made);
         Ok(())
     }
 }

@@ -1,11 +1,11 @@
 //! External programs as jobs: detached, output spooled, exit code recorded, found again after a crash.
 
-use super::home::{read_json, write_json};
 use super::lock::try_lock;
 use super::output::Output;
-use super::run::locked;
-use crate::actions::{Deadline, Jobs, Progress};
+use crate::actions::{Deadline, JobEnd, JobSpec, Jobs, Progress};
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::files::{read_json, write_json};
+use crate::locks::locked;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -30,37 +30,6 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// How long output that is on its way is waited for after the end of a program.
 const SETTLE: Duration = Duration::from_secs(2);
-
-/// A program to run.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct JobSpec {
-    /// Unique within the run: the step's id, with a suffix for helpers (`apply.03.command.unless`).
-    pub id: String,
-    pub program: String,
-    pub args: Vec<String>,
-    pub folder: Option<PathBuf>,
-    /// Added to the agent's own environment; may hold secrets, so it is handed over through a pipe.
-    pub env: Vec<(String, String)>,
-    /// Fed to the program's standard input; may be a secret.
-    pub stdin: Option<String>,
-    /// The secrets among the above: they are kept out of the spooled output.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub secrets: Vec<String>,
-    /// Run in the session of this user instead of as the agent.
-    pub user: Option<String>,
-    /// May be started again when it was interrupted by a crash (it only looks).
-    pub repeatable: bool,
-}
-
-/// How a job ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobEnd {
-    pub exit_code: i32,
-    /// The last lines of its output, at most 40, decoded leniently.
-    pub tail: Vec<String>,
-    /// The whole output.
-    pub output: PathBuf,
-}
 
 /// What the wrapper writes when the program has ended, or could not be started.
 #[derive(Debug, Serialize, Deserialize)]

@@ -1,7 +1,8 @@
 //! One worker per home: an operating system lock decides, the text beside it only informs.
 
-use super::home::{Home, read_json, write_json};
+use super::home::Home;
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::files::{read_json, write_json};
 use crate::protocol::LockInfo;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Making room: the data of runs that nobody will take back any more.
 
-use super::home::{Home, read_json};
+use super::home::Home;
 use super::journal;
 use super::resume::Resume;
 use super::rollback::RollbackOrder;
@@ -8,6 +8,7 @@ use super::worker::Worker;
 use crate::actions::{UndoRecord, volumes};
 use crate::error::{Error, IoContext, Result};
 use crate::events::Outcome;
+use crate::files::{self, read_json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -60,7 +61,7 @@ fn undoable(dir: &Path, closing: bool) -> Option<Resume> {
 fn remove_undo_data(dir: &Path) -> Result<bool> {
     let there = volumes::areas_of_run(dir)?.iter().any(|area| area.exists());
     if there && !is_pruned(dir) {
-        crate::actions::moves::write_safely(&dir.join(PRUNED), b"")?;
+        files::write(&dir.join(PRUNED), b"")?;
     }
     volumes::remove_areas(dir, true)?;
     for index in ["before", "after", "half-undone"].map(|name| dir.join(name)).into_iter().filter(|index| index.exists()) {

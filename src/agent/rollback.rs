@@ -8,12 +8,12 @@ use super::worker::Worker;
 use super::{journal, prune, queries};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::events::{EventKind, Outcome, RunId};
+use crate::files;
 use crate::paths::WinPath;
 use crate::plan::{Hold, InstrumentPlan};
 use crate::protocol::{RollbackOptions, RollbackPreview};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// What is left to do when nobody knows any more what a run did.
@@ -280,26 +280,24 @@ fn discard_added(driver: &Driver, order: &RollbackOrder) -> Result<()> {
 fn write_archive(machine: &Machine, order: &RollbackOrder, guarded: &[Guarded], archive: &Path) -> Result<()> {
     let what = || format!("write {}", archive.display());
     let fault = |e: zip::result::ZipError| Error::new(ErrorKind::Io, format!("cannot write {}", archive.display())).because(e);
-    let folder = archive.parent().unwrap_or(Path::new("."));
-    let mut temporary = tempfile::NamedTempFile::new_in(folder).cannot(what)?;
-    let mut zip = zip::ZipWriter::new(temporary.as_file_mut());
-    let options = zip::write::SimpleFileOptions::default();
-    let mut written = BTreeSet::new();
-    for path in &order.newer {
-        let Ok(path) = WinPath::parse(path) else { continue };
-        let native = machine.drives.native(&path)?;
-        // A file that was removed since has nothing to save.
-        if !native.is_file() || !written.insert(path.clone()) {
-            continue;
+    files::write_with(archive, |out| {
+        let mut zip = zip::ZipWriter::new(out);
+        let options = zip::write::SimpleFileOptions::default();
+        let mut written = BTreeSet::new();
+        for path in &order.newer {
+            let Ok(path) = WinPath::parse(path) else { continue };
+            let native = machine.drives.native(&path)?;
+            // A file that was removed since has nothing to save.
+            if !native.is_file() || !written.insert(path.clone()) {
+                continue;
+            }
+            zip.start_file(archive_name(&path, guarded), options).map_err(fault)?;
+            let mut file = std::fs::File::open(&native).cannot(|| format!("read {}", native.display()))?;
+            std::io::copy(&mut file, &mut zip).cannot(what)?;
         }
-        zip.start_file(archive_name(&path, guarded), options).map_err(fault)?;
-        let mut file = std::fs::File::open(&native).cannot(|| format!("read {}", native.display()))?;
-        std::io::copy(&mut file, &mut zip).cannot(what)?;
-    }
-    zip.finish().map_err(fault)?.flush().cannot(what)?;
-    temporary.as_file().sync_all().cannot(what)?;
-    temporary.persist(archive).map_err(|e| e.error).cannot(what)?;
-    Ok(())
+        zip.finish().map_err(fault)?;
+        Ok(())
+    })
 }
 
 /// Component and path inside it, as patches have it.

@@ -5,6 +5,7 @@ use super::journal::{self, Body, Entry};
 use crate::actions::{Deadline, UndoRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{EVENT_VERSION, Event, EventKind, RunId};
+use crate::locks::locked;
 use crate::plan::InstrumentPlan;
 use crate::secrets::Secrets;
 use jiff::Timestamp;
@@ -12,17 +13,12 @@ use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::broadcast;
 
 /// Events that a slow controller may be behind with before it misses progress; what the journal keeps it never misses.
 const LIVE_BUFFER: usize = 512;
-
-/// The value behind a lock, also after a thread died with it: what is kept there is whole at every moment.
-pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// What followers are woken by.
 #[derive(Debug, Clone)]
@@ -176,6 +172,11 @@ impl Run {
     pub(crate) fn intend(&self, step: &str, record: UndoRecord) -> Result<u64> {
         self.note_down(Body::Intend { step: step.to_owned(), record })
             .map_err(|e| e.context("nothing is changed without the journal, and it cannot be written"))
+    }
+
+    /// Gives up the space that is kept for the way back; false when that was done before.
+    pub(crate) fn free_reserve(&self) -> bool {
+        locked(&self.log).writer.free_reserve()
     }
 
     /// Why the journal could not be written, if that happened.

@@ -1,16 +1,17 @@
 //! The worker: one process per home that carries out runs, whoever watches.
 
 use super::driver::Driver;
-use super::home::{read_json, write_json};
 use super::lock::{self, try_lock};
 use super::machine::Machine;
 use super::resume::Resume;
 use super::rollback::{self, RollbackOrder};
-use super::run::{Run, locked};
+use super::run::Run;
 use super::stranded::{Stranded, stranded};
 use super::{queries, session};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::events::{EventKind, Outcome, RunId};
+use crate::files::{read_json, write_json};
+use crate::locks::locked;
 use crate::plan::{Hold, InstrumentPlan};
 use crate::playbook::Phase;
 use crate::protocol::{LockInfo, RollbackOptions};
@@ -234,7 +235,9 @@ impl Worker {
 
     fn accept(&self, dir: &Path, plan: InstrumentPlan) -> Result<Run> {
         std::fs::create_dir_all(dir).cannot(|| format!("make the folder {}", dir.display()))?;
-        let written = super::builds::note(dir, &self.machine.build).and_then(|()| write_json(&dir.join("plan.json"), &plan));
+        let written = super::builds::note(dir, &self.machine.build)
+            .and_then(|()| self.machine.home.number_run(dir))
+            .and_then(|()| write_json(&dir.join("plan.json"), &plan));
         let accepted = written.and_then(|()| Run::open(dir, plan)).and_then(|(run, _)| {
             Driver::accept(&run);
             run.journal_trouble().map_or(Ok(run), Err)

@@ -1,11 +1,12 @@
 //! Remembers the hashes of files between runs.
 
 use super::ContentHash;
-use super::tree::{Stamp, locked};
-use crate::error::{Error, IoContext, Result};
+use super::tree::Stamp;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::locks::locked;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -82,15 +83,7 @@ impl HashCache {
         let Some(file) = &self.file else { return Ok(()) };
         let body =
             rmp_serde::to_vec(&*locked(&self.known)).map_err(|e| Error::internal("cannot write the hash cache").because(e))?;
-        let what = || format!("write {}", file.display());
-        let folder = file.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).cannot(what)?;
-        let mut temporary = tempfile::Builder::new().prefix(".hashes-").tempfile_in(folder).cannot(what)?;
-        temporary.write_all(MAGIC).cannot(what)?;
-        temporary.write_all(&crc32fast::hash(&body).to_le_bytes()).cannot(what)?;
-        temporary.write_all(&body).cannot(what)?;
-        temporary.persist(file).map_err(|e| e.error).cannot(what)?;
-        Ok(())
+        files::write_unflushed(file, &[MAGIC.as_slice(), &crc32fast::hash(&body).to_le_bytes(), &body].concat())
     }
 }
 

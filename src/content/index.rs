@@ -1,8 +1,9 @@
 //! What an installed tree consists of.
 
-use super::tree::{self, Stamp, TreeEntry, locked};
+use super::tree::{self, Stamp, TreeEntry};
 use super::{ContentHash, HashCache};
 use crate::error::{Error, ErrorKind, Result};
+use crate::locks::locked;
 use crate::paths::{PathPatterns, RelPath};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -1,11 +1,12 @@
 //! Walks a folder with several threads.
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::locks::locked;
 use crate::paths::{PathPatterns, RelPath, windows_name_problem};
 use std::collections::VecDeque;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
 /// What a file looks like from outside: when none of this changed, its content is taken to be the same.
@@ -72,11 +73,6 @@ impl TreeEntry {
 /// How many threads work on a tree: at least two, so that one can wait for the disk while the other computes.
 pub(crate) fn workers() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8)
-}
-
-/// A mutex's content, also after another thread panicked: all that is kept behind these locks stays sound.
-pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// All files and links below `root`, sorted by path, without what `skip` covers. `root` itself may be a link;

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::events::{EVENT_VERSION, Event, EventKind, Outcome, RunId};
 use crate::link::{self, Access, End, Orders, Signal, Start};
 use crate::plan::{InstrumentPlan, Target};
+use crate::units::millis;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -142,8 +143,4 @@ pub(super) fn finished(run: RunId, name: String, outcome: Outcome, took: Duratio
             error,
         },
     }
-}
-
-pub(super) fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

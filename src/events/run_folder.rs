@@ -3,11 +3,11 @@
 use super::log::is_locked;
 use super::{EventLog, EventWriter, RunId, RunState, Summary};
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::files;
 use crate::nearest::nearest;
 use crate::plan::Plan;
 use serde::Serialize;
 use std::env;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// The controller's folder of one run.
@@ -254,12 +254,9 @@ impl RunFolder {
     /// Writes beside the file and renames, so that a reader never sees half of it.
     fn save<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
         let path = self.path.join(name);
-        let cannot = || format!("write {}", path.display());
-        let bytes = serde_json::to_vec_pretty(value).map_err(|e| Error::internal(cannot()).because(e))?;
-        let mut file = tempfile::NamedTempFile::new_in(&self.path).cannot(cannot)?;
-        file.write_all(&bytes).cannot(cannot)?;
-        file.persist(&path).map_err(|e| e.error).cannot(cannot)?;
-        Ok(())
+        let bytes = serde_json::to_vec_pretty(value)
+            .map_err(|e| Error::internal(format!("cannot write {}", path.display())).because(e))?;
+        files::write(&path, &bytes)
     }
 }
 

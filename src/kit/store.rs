@@ -1,9 +1,9 @@
 //! Content for the instruments: blobs by hash, and packs that are compressed once and sent to all.
 
 use super::Kit;
-use crate::content::tree::locked;
 use crate::content::{Chunk, ContentHash, pack};
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::locks::locked;
 use crate::protocol::PackHeader;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;

@@ -2,10 +2,10 @@
 
 use super::{Component, MANIFESTS, checks};
 use crate::content::{Manifest, ManifestEntry};
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
+use crate::files;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// What stands in the release about a component.
@@ -58,13 +58,7 @@ fn file_of(release: &Path, component: &str) -> PathBuf {
 }
 
 fn write_manifest(file: &Path, manifest: &Manifest) -> Result<()> {
-    let what = || format!("write {}", file.display());
-    let folder = file.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).cannot(what)?;
-    let mut temporary = tempfile::NamedTempFile::new_in(folder).cannot(what)?;
-    temporary.write_all(&manifest.to_bytes()?).cannot(what)?;
-    temporary.persist(file).map_err(|e| e.error).cannot(what)?;
-    Ok(())
+    files::write(file, &manifest.to_bytes()?)
 }
 
 /// False when no manifest is written.

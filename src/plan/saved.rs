@@ -4,8 +4,8 @@ use super::make::{PlanRequest, ReadFiles};
 use super::model::{PLAN_FORMAT, Plan};
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::files;
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 
 /// The digests of all files that a plan is made from, by path as shown.
@@ -21,14 +21,8 @@ pub(super) fn sources(request: &PlanRequest<'_>, read: &ReadFiles) -> BTreeMap<S
 /// # Errors
 /// When it cannot be written.
 pub fn save(plan: &Plan, path: &Path) -> Result<()> {
-    let what = || format!("write the plan {}", path.display());
-    let folder = path.parent().unwrap_or(Path::new("."));
     let text = serde_json::to_vec_pretty(plan).map_err(|e| Error::internal("cannot write a plan").because(e))?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).cannot(what)?;
-    file.write_all(&text).cannot(what)?;
-    file.as_file().sync_all().cannot(what)?;
-    file.persist(path).map_err(|e| Error::io(what(), &e.error))?;
-    Ok(())
+    files::write(path, &text)
 }
 
 /// Reads a plan that [`save`] wrote.

@@ -3,9 +3,9 @@
 
 use super::{Platform, facts};
 use crate::actions::{
-    Action, Applied, AskOperator, Content, Deadline, FetchStats, Jobs, Probe, Progress, StepContext, UndoLog, UndoRecord, Want,
+    Action, Applied, AskOperator, Content, Deadline, FetchStats, JobEnd, JobSpec, Jobs, Probe, Progress, StepContext, UndoLog,
+    UndoRecord, Want,
 };
-use crate::agent::jobs::{JobEnd, JobSpec};
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{RunId, Unit};

@@ -13,8 +13,9 @@ pub use kit::{RehearsalKits, make_kits};
 pub use sandbox::{HOME, Identity, Sandbox, SandboxSpec, SandboxState, make_sandboxes};
 pub use shape::{KitShape, TreeShape};
 
-use crate::content::tree::{self, locked};
+use crate::content::tree;
 use crate::error::{Error, IoContext, Result};
+use crate::locks::locked;
 use crate::paths::PathPatterns;
 use std::path::Path;
 use std::sync::Mutex;

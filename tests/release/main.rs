@@ -14,6 +14,8 @@ mod bad_input;
 mod cancel;
 mod disk;
 mod faults;
+#[cfg(target_os = "linux")]
+mod full_home;
 mod hand;
 mod kill;
 mod refused;

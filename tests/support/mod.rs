@@ -139,28 +139,36 @@ impl Fleet {
     }
 }
 
-/// A small disk in the place of a sandbox's drive c.
+/// A small disk in the place of a folder of a sandbox.
 pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// Moves the drive to a disk with about `room` bytes left; nothing, and a line that says so, where mounting is not
+    /// Moves the drive c to a disk with about `room` bytes left; nothing, and a line that says so, where mounting is not
     /// permitted.
     pub(crate) fn under(fleet: &Fleet, name: &str, room: u64) -> Option<Self> {
-        let drive = fleet.root(name).join("c");
-        let aside = fleet.dir().join("drive-before");
-        std::fs::rename(&drive, &aside).expect("the drive can be moved");
-        std::fs::create_dir(&drive).expect("a folder to mount on");
-        if !mount(&["-t", "tmpfs", "-o", "size=64m", "tmpfs"], &drive) {
+        Self::at(fleet, fleet.root(name).join("c"), room)
+    }
+
+    /// The same for the whole sandbox, with the agent's home. No agent may be at work there.
+    pub(crate) fn under_all(fleet: &Fleet, name: &str, room: u64) -> Option<Self> {
+        Self::at(fleet, fleet.root(name), room)
+    }
+
+    fn at(fleet: &Fleet, folder: PathBuf, room: u64) -> Option<Self> {
+        let aside = fleet.dir().join("before");
+        std::fs::rename(&folder, &aside).expect("the folder can be moved");
+        std::fs::create_dir(&folder).expect("a folder to mount on");
+        if !mount(&["-t", "tmpfs", "-o", "size=64m", "tmpfs"], &folder) {
             eprintln!("skipped: a disk cannot be mounted here");
             return None;
         }
-        let disk = Self(drive.clone());
-        let copied = Command::new("cp").arg("-a").arg(aside.join(".")).arg(&drive).status().expect("cp");
+        let disk = Self(folder.clone());
+        let copied = Command::new("cp").arg("-a").arg(aside.join(".")).arg(&folder).status().expect("cp");
         assert!(copied.success());
-        let df = Command::new("df").args(["--output=used", "-B1"]).arg(&drive).output().expect("df");
+        let df = Command::new("df").args(["--output=used", "-B1"]).arg(&folder).output().expect("df");
         let used = String::from_utf8_lossy(&df.stdout).lines().nth(1).and_then(|l| l.trim().parse::<u64>().ok());
         let size = format!("remount,size={}", used.expect("a number of bytes") + room);
-        assert!(mount(&["-o", &size], &drive));
+        assert!(mount(&["-o", &size], &folder));
         Some(disk)
     }
 }

@@ -2,7 +2,7 @@
 
 pub(crate) mod archive;
 
-use super::moves::{make_folder, rename, shown, write_safely};
+use super::moves::{make_folder, rename, shown};
 use super::sync::counted;
 use super::sync::staging::{in_parallel, still_wanted};
 use super::volumes::{OWN_FOLDER, resolved};
@@ -10,6 +10,7 @@ use super::{Applied, Difference, Perform, Probe, SpaceNeed, StepContext};
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::events::{Outcome, Unit};
+use crate::files;
 use crate::paths::{PathPatterns, Place, RelPath, WinPath};
 use crate::units::Size;
 use archive::{Listing, Written};
@@ -226,11 +227,11 @@ impl Perform for Backup {
             };
             let bytes =
                 serde_json::to_vec_pretty(&catalogue).map_err(|e| Error::internal("cannot write a catalogue").because(e))?;
-            write_safely(&part.join("catalogue.json"), &bytes)?;
+            files::write(&part.join("catalogue.json"), &bytes)?;
             let folder = free_folder(&to);
             // First the name, then the folder: a crash between the two leaves a name of nothing, and it is done again.
             let name = serde_json::to_vec(&folder).map_err(|e| Error::internal("cannot write a path").because(e))?;
-            write_safely(&note, &name)?;
+            files::write(&note, &name)?;
             rename(cx, &part, &folder)?;
             Ok(folder)
         };

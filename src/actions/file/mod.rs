@@ -2,11 +2,12 @@
 
 mod text;
 
-use super::moves::{Moves, MovesRecord, shown, write_safely};
+use super::moves::{Moves, MovesRecord, shown};
 use super::remove::{moves_file, split};
 use super::sync::staging::give_file_rights;
 use super::{Applied, Difference, Perform, Probe, StepContext, UndoRecord, Undone, volumes};
 use crate::error::{Error, ErrorKind, Result};
+use crate::files;
 use crate::paths::Place;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -107,7 +108,7 @@ impl Perform for File {
                 let (folder, name) = split(&native)?;
                 let areas = volumes::areas_beside(cx, &native)?;
                 let staged = areas.stage.join("file");
-                write_safely(&staged, &new)?;
+                files::write(&staged, &new)?;
                 give_file_rights(cx, old.is_some().then_some(native.as_path()), &native, &staged, false)?;
                 let mut moves = Moves::below(&folder, &areas);
                 moves.over = true;

@@ -4,10 +4,10 @@
 use super::difference::SyncDifference;
 use super::{Sync, index};
 use crate::actions::StepContext;
-use crate::actions::moves::write_safely;
 use crate::actions::volumes::resolved;
 use crate::content::{ContentHash, TreeIndex};
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::files;
 use crate::paths::{PathPatterns, RelPath};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -79,7 +79,7 @@ pub fn write_baseline(cx: &StepContext<'_>, sync: &Sync) -> Result<()> {
     let files = tree.entries.into_iter().map(|(path, e)| (path, BaselineFile { size: e.size, hash: e.hash })).collect();
     let bytes =
         serde_json::to_vec(&Baseline { ignored, files }).map_err(|e| Error::internal("cannot write a baseline").because(e))?;
-    write_safely(&baseline_file(cx.home, &sync.component), &bytes)
+    files::write(&baseline_file(cx.home, &sync.component), &bytes)
 }
 
 /// The changes made by hand to a component's tree (a native path) since its baseline; nothing when there is no
@@ -133,7 +133,7 @@ pub fn save_before_replacing(
     let Some(baseline) = read_baseline(cx.home, &sync.component)? else {
         if !told.exists() {
             cx.progress.hand_changes(&sync.component, None, None);
-            write_safely(&told, b"null")?;
+            files::write(&told, b"null")?;
         }
         return Ok(());
     };
@@ -161,7 +161,7 @@ pub fn save_before_replacing(
         super::counted(lost.len(), "file"),
         sync.component
     ));
-    write_safely(&told, &summary)
+    files::write(&told, &summary)
 }
 
 /// Writes a patch archive: the files under the component's name, and `hotfix.yaml`.

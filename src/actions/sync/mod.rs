@@ -7,11 +7,12 @@ pub mod difference;
 pub mod hand;
 pub mod staging;
 
-use super::moves::{Moves, MovesRecord, shown, write_safely};
+use super::moves::{Moves, MovesRecord, shown};
 use super::volumes::{self, Areas};
 use super::{Applied, Difference, FetchStats, Perform, Probe, SpaceNeed, StepContext, UndoRecord, Undone};
 use crate::content::{ContentHash, HashCache, Manifest, TreeIndex};
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::files;
 use crate::paths::{PathPatterns, Place, RelPath};
 use crate::plan::ComponentPlan;
 use crate::units::Size;
@@ -125,7 +126,7 @@ impl Sync {
         if ContentHash::of(&bytes) != hash {
             return Err(Error::new(ErrorKind::Integrity, format!("the manifest of {} is not the planned one", self.component)));
         }
-        write_safely(&file, &bytes)?;
+        files::write(&file, &bytes)?;
         Manifest::from_bytes(&bytes)
     }
 
@@ -145,7 +146,7 @@ impl Sync {
         let stats = staging.stage(cx, arrivals)?;
         let names: BTreeSet<String> = look.difference.arrivals.iter().map(|a| staging.name(a)).collect();
         let bytes = serde_json::to_vec(&names).map_err(|e| Error::internal("cannot write names").because(e))?;
-        write_safely(&self.file(cx, &look.target, "staged.json"), &bytes)?;
+        files::write(&self.file(cx, &look.target, "staged.json"), &bytes)?;
         Ok(stats)
     }
 

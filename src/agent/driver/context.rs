@@ -4,12 +4,14 @@ use super::Driver;
 use crate::actions::{AskOperator, Content, Deadline, Progress, StepContext, UndoLog, UndoRecord};
 use crate::agent::content::RunContent;
 use crate::agent::jobs::RunJobs;
-use crate::agent::run::{Run, locked};
+use crate::agent::run::Run;
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{EventKind, StepRef, Unit};
+use crate::locks::locked;
 use crate::plan::{InstrumentPlan, PlanStep};
 use crate::secrets::Secrets;
+use crate::units::millis;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -156,11 +158,6 @@ impl Progress for StepProgress<'_> {
     fn hand_changes(&self, component: &str, files: Option<u64>, archive: Option<&str>) {
         self.run.emit(EventKind::HandChanges { component: component.to_owned(), files, archive: archive.map(str::to_owned) });
     }
-}
-
-/// Milliseconds, as events count.
-pub(crate) fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The native folders of the plan's components on the share, when it pulls.

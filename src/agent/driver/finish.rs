@@ -1,17 +1,18 @@
 //! The end of a run: versions, what is installed now, and the last word.
 
 use super::guard::{AFTER, compare, guarded_folders, index_all, newest_indexes, windows_paths};
-use super::{Bench, Driver, Guarded, millis};
+use super::{Bench, Driver, Guarded};
 use crate::actions::{Action, sync, volumes};
-use crate::agent::home::{read_json, write_json};
 use crate::agent::journal::Body;
 use crate::agent::machine::Machine;
 use crate::error::{Error, IoContext, Result};
 use crate::events::{EventKind, Outcome, VersionChange};
+use crate::files::{read_json, write_json};
 use crate::paths::WinPath;
 use crate::plan::PlanStep;
 use crate::platform::facts::version_in;
 use crate::protocol::InstalledComponent;
+use crate::units::millis;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -3,11 +3,11 @@
 use super::Driver;
 use super::late::rendered;
 use crate::actions::Action;
-use crate::agent::home::{read_json, write_json};
 use crate::agent::journal::Body;
 use crate::agent::machine::Machine;
 use crate::content::{TreeDifference, TreeIndex};
 use crate::error::{Error, IoContext, Result};
+use crate::files::{read_json, write_json};
 use crate::paths::{PathPatterns, RelPath, WinPath};
 use crate::plan::{InstrumentPlan, PlanStep};
 use crate::playbook::Phase;

@@ -8,7 +8,7 @@ mod stage;
 mod steps;
 mod undo;
 
-pub(crate) use context::{Bench, Source, millis};
+pub(crate) use context::{Bench, Source};
 pub(crate) use finish::{added_since, changed_since, installed};
 pub(crate) use guard::{Guarded, changed_by_others};
 pub(crate) use late::{items_of, names, rendered};
@@ -23,6 +23,7 @@ use crate::events::{EventKind, LongStep, Outcome};
 use crate::plan::{Hold, PlanStep};
 use crate::playbook::Phase;
 use crate::template::Context;
+use crate::units::millis;
 use context::share_folders;
 use jiff::Timestamp;
 use late::Item;

@@ -2,7 +2,7 @@
 
 use super::context::share_folders;
 use super::late::{items_of, rendered};
-use super::{Bench, Driver, Halt, Source, millis};
+use super::{Bench, Driver, Halt, Source};
 use crate::actions::{Action, Difference, FetchStats, SpaceNeed, volumes};
 use crate::agent::run::cancelled;
 use crate::agent::stranded::is_unproven;
@@ -11,7 +11,7 @@ use crate::events::{EventKind, Outcome};
 use crate::plan::PlanStep;
 use crate::playbook::{Phase, RunAs};
 use crate::template;
-use crate::units::Size;
+use crate::units::{Size, millis};
 use std::collections::BTreeMap;
 use std::time::Instant;
 

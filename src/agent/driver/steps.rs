@@ -1,7 +1,7 @@
 //! One step: whether it runs, over which items, how often it is tried, and what follows from its end.
 
 use super::late::{Item, items_of, rendered};
-use super::{Bench, Driver, Halt, Source, millis};
+use super::{Bench, Driver, Halt, Source};
 use crate::actions::{Action, Applied, command};
 use crate::agent::journal::Body;
 use crate::agent::resume::StepEnd;
@@ -11,6 +11,7 @@ use crate::events::{EventKind, LongStep, Outcome};
 use crate::plan::PlanStep;
 use crate::playbook::{OnFailure, Phase};
 use crate::template;
+use crate::units::millis;
 use std::time::{Duration, Instant};
 
 /// The pause before the second attempt; it doubles up to [`LONGEST_PAUSE`].

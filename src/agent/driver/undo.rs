@@ -1,14 +1,15 @@
 //! The way back: every intention, the last first, judged by what is there.
 
 use super::guard::{BEFORE, compare, index_half_undone, named, windows_paths};
-use super::{Bench, Driver, Source, millis};
+use super::{Bench, Driver, Source};
 use crate::actions::{Deadline, UndoRecord, Undone, volumes};
 use crate::agent::journal::Body;
 use crate::agent::resume::Intent;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::events::{EventKind, Outcome, RunId};
 use crate::paths::WinPath;
 use crate::plan::PlanStep;
+use crate::units::millis;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,6 +52,11 @@ impl Undoing<'_> {
     fn position(&self, step: &str) -> usize {
         self.source.plan.steps.iter().position(|s| s.id == step).unwrap_or(usize::MAX)
     }
+}
+
+/// False when taking it back needs no file that was put aside.
+fn keeps_files(intent: &Intent) -> bool {
+    !matches!(intent.record, UndoRecord::Command(_) | UndoRecord::Service(_))
 }
 
 impl Driver {
@@ -121,11 +127,15 @@ impl Driver {
             if !compared && quiet_at.is_some_and(|q| undoing.position(&intent.step) < q) {
                 compared = true;
                 self.compare_guarded(undoing, &mut report);
-                self.make_room(undoing, &report);
             }
             match undoing.undone.get(&intent.n) {
                 Some(left) => report.left.extend(left.iter().cloned()),
-                None => self.undo_one(undoing, intent, &mut report),
+                None => {
+                    if compared && !keeps_files(intent) {
+                        self.make_room(undoing, &report);
+                    }
+                    self.undo_one(undoing, intent, &mut report);
+                }
             }
         }
         if !compared {
@@ -140,7 +150,14 @@ impl Driver {
             return;
         };
         let begun = Instant::now();
-        let undone = self.undo_record(undoing, intent, step).unwrap_or_else(|error| Undone {
+        let tried = match self.undo_record(undoing, intent, step) {
+            // Putting things right goes before words about it.
+            Err(error) if error.kind() == ErrorKind::OutOfSpace && self.run.free_reserve() => {
+                self.undo_record(undoing, intent, step)
+            }
+            tried => tried,
+        };
+        let undone = tried.unwrap_or_else(|error| Undone {
             summary: error.details().message.clone(),
             left: vec![format!("{}: {error}", step.name)],
         });
@@ -179,7 +196,6 @@ impl Driver {
             return;
         }
         let Ok((intents, undone)) = self.own_intents() else { return };
-        let keeps_files = |i: &Intent| !matches!(i.record, UndoRecord::Command(_) | UndoRecord::Service(_));
         if intents.iter().any(|i| keeps_files(i) && !undone.contains_key(&i.n)) {
             return;
         }

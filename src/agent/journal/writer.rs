@@ -1,9 +1,9 @@
 //! Writing a journal: whole lines, on disk when that is asked for.
 
 use super::{Body, Entry, reader};
-use crate::actions::moves::sync_folder;
 use crate::error::{Error, IoContext, Result};
 use crate::events::EventKind;
+use crate::files::sync_folder;
 use jiff::Timestamp;
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
@@ -71,7 +71,7 @@ impl Writer {
         let raw = entry.to_json()?;
         let line = format!("{{\"c\":\"{:08x}\",\"e\":{raw}}}\n", crc32fast::hash(raw.as_bytes()));
         let mut written = self.write(line.as_bytes(), durable);
-        if written.is_err() && may_use_reserve && std::fs::remove_file(&self.reserve).is_ok() {
+        if written.is_err() && may_use_reserve && self.free_reserve() {
             written = self.write(line.as_bytes(), durable);
         }
         written.map_err(|e| Error::io(format!("write the journal {}", self.path.display()), &e))?;
@@ -93,6 +93,11 @@ impl Writer {
         tried
     }
 
+    /// Gives up the space kept free for the end of the run; false when that was done before.
+    pub fn free_reserve(&self) -> bool {
+        std::fs::remove_file(&self.reserve).is_ok()
+    }
+
     /// Makes every further entry fail, as a disk does that is full to the last byte.
     #[cfg(test)]
     pub(crate) fn break_it(&mut self) -> std::io::Result<()> {
@@ -104,6 +109,6 @@ impl Writer {
     pub fn close(&mut self) {
         let _ = self.file.sync_data();
         // It only takes space when it stays.
-        let _ = std::fs::remove_file(&self.reserve);
+        self.free_reserve();
     }
 }

@@ -4,13 +4,13 @@ mod dry_run;
 mod status;
 
 use super::content::Desk;
-use super::home::read_json;
 use super::journal;
 use super::prune;
 use super::resume::Resume;
 use super::stranded::Stranded;
 use super::worker::Worker;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::read_json;
 use crate::plan::InstrumentPlan;
 use crate::protocol::{AgentMessage, Query, QueryReply, RunRecord};
 use std::path::Path;

@@ -1,10 +1,10 @@
 //! What a sandbox only simulates: services, sessions, memory, the boot id. Kept in `sandbox.json`.
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::files;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// The simulated part of a machine. A test or a person may edit the file; it is read fresh each time.
@@ -138,11 +138,7 @@ impl StateFile {
         let path = self.path();
         let text =
             serde_json::to_string_pretty(state).map_err(|e| Error::internal("cannot write the sandbox's state").because(e))?;
-        let cannot = || format!("write {}", path.display());
-        let mut file = tempfile::Builder::new().prefix(".sandbox").tempfile_in(&self.home).cannot(cannot)?;
-        file.write_all(text.as_bytes()).and_then(|()| file.write_all(b"\n")).cannot(cannot)?;
-        file.persist(&path).map_err(|e| Error::io(cannot(), &e.error))?;
-        Ok(())
+        files::write_unflushed(&path, (text + "\n").as_bytes())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The files of known host keys, as OpenSSH writes and reads them.
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::files;
 use hmac::{Hmac, Mac};
 use sha1::Sha1;
 use ssh_key::known_hosts::{HostPatterns, Marker};
@@ -239,18 +240,11 @@ pub(super) fn forget(file: &Path, server: &ServerName) -> Result<()> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(Error::io(shown(), &e)),
     };
-    let kept: Vec<String> = text.lines().filter_map(|line| without(line, server)).collect();
+    let kept: Vec<String> = text.lines().filter_map(|line| without(line, server)).map(|line| line + "\n").collect();
     let mut old = file.as_os_str().to_owned();
     old.push(".old");
     std::fs::copy(file, PathBuf::from(old)).cannot(shown)?;
-    let folder = file.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut new = tempfile::NamedTempFile::new_in(folder).cannot(shown)?;
-    for line in kept {
-        writeln!(new, "{line}").cannot(shown)?;
-    }
-    new.as_file().sync_data().cannot(shown)?;
-    new.persist(file).map_err(|e| e.error).cannot(shown)?;
-    Ok(())
+    files::write(file, kept.concat().as_bytes())
 }
 
 /// A line without a server's name; nothing when it named no other.

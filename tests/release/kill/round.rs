@@ -211,6 +211,6 @@ fn judge(fleet: &Fleet, scene: Scene, name: &str, before: &Before, newer: &str) 
         other => panic!("it ended as {other}: {}", story()),
     }
     assert_eq!(staged(&root), [""; 0], "staged content is left: {}", story());
-    assert!(is_free(&root), "the lock is held: {}", story());
+    wait_for("the instrument is free", || is_free(&root).then_some(()));
     outcome
 }

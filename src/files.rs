@@ -1,0 +1,139 @@
+//! Files that are written whole or not at all: a reader, and whoever comes after a crash, finds the old one or the new one.
+
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use tempfile::NamedTempFile;
+
+/// Writes a file, which is on disk when this returns. Folders that are missing are made.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_with(path, |file| file.write_all(bytes).cannot(|| writing(path)))
+}
+
+/// The same for what `fill` writes.
+///
+/// # Errors
+/// What `fill` fails with; when the file cannot be written.
+pub(crate) fn write_with(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+    let mut file = beside(path)?;
+    fill(file.as_file_mut())?;
+    file.as_file().sync_data().cannot(|| writing(path))?;
+    put(file, path)?;
+    sync_folder(folder_of(path))
+}
+
+/// Writes what can be made anew, such as a cache: a power cut may lose it.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn write_unflushed(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = beside(path)?;
+    file.write_all(bytes).cannot(|| writing(path))?;
+    put(file, path)
+}
+
+/// Writes a value as JSON, on disk when this returns.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let bytes = serde_json::to_vec(value).map_err(|e| Error::internal(format!("cannot {}", writing(path))).because(e))?;
+    write(path, &bytes)
+}
+
+/// Reads a JSON file; nothing when there is none.
+///
+/// # Errors
+/// When it cannot be read or is not what it should be.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io(format!("read {}", path.display()), &e)),
+    };
+    serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+        Error::new(ErrorKind::Integrity, format!("{} is damaged", path.display()))
+            .because(e)
+            .next("move the file away, so that it can be made anew, or put one from a backup in its place")
+    })
+}
+
+/// Makes the names in a folder last through a power cut, where the system has a call for that.
+///
+/// # Errors
+/// When the disk refuses.
+pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
+    if cfg!(unix) && folder.is_dir() {
+        let open = File::open(folder).cannot(|| format!("open {}", folder.display()))?;
+        open.sync_all().cannot(|| format!("flush {}", folder.display()))?;
+    }
+    Ok(())
+}
+
+fn writing(path: &Path) -> String {
+    format!("write {}", path.display())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A new file in the folder of another one, with the rights that any new file gets.
+fn beside(path: &Path) -> Result<NamedTempFile> {
+    let folder = folder_of(path);
+    std::fs::create_dir_all(folder).cannot(|| format!("make the folder {}", folder.display()))?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".new-");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // Less what the process's mask takes away.
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(folder).cannot(|| writing(path))
+}
+
+fn put(file: NamedTempFile, path: &Path) -> Result<()> {
+    file.persist(path).map_err(|e| e.error).cannot(|| writing(path))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_files_are_written_whole_and_damage_is_named() -> Result<()> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("made/on/the/way/x.json");
+        assert_eq!(read_json::<Vec<u32>>(&path)?, None);
+        write_json(&path, &vec![1, 2])?;
+        assert_eq!(read_json::<Vec<u32>>(&path)?, Some(vec![1, 2]));
+        std::fs::write(&path, "[1,").expect("write");
+        assert_eq!(read_json::<Vec<u32>>(&path).unwrap_err().kind(), ErrorKind::Integrity);
+        Ok(())
+    }
+
+    #[test]
+    fn what_cannot_be_filled_leaves_the_old_file_and_nothing_else() -> Result<()> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("x");
+        write(&path, b"old")?;
+        let failed = write_with(&path, |file| {
+            file.write_all(b"half of the new").expect("written");
+            Err(Error::internal("something went wrong"))
+        });
+        assert!(failed.is_err());
+        assert_eq!(std::fs::read(&path).expect("the file"), b"old");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1);
+        write_unflushed(&path, b"new")?;
+        assert_eq!(std::fs::read(&path).expect("the file"), b"new");
+        Ok(())
+    }
+}

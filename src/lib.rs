@@ -14,6 +14,7 @@ pub mod events;
 pub mod inventory;
 pub mod kit;
 pub mod link;
+pub mod migrate;
 pub mod nearest;
 pub mod paths;
 pub mod plan;
@@ -27,5 +28,7 @@ pub mod template;
 pub mod transport;
 pub mod units;
 pub mod yaml;
+
+mod text;
 
 pub use error::{Error, ErrorKind, Result};

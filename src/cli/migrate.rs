@@ -93,7 +93,8 @@ fn told(prepared: &Prepared, dry_run: bool) -> String {
         prepared.changes().for_each(|(path, change)| text.push_str(&unified(path, &change)));
         text.push('\n');
     }
-    for passed in prepared.passed.iter().filter(|p| p.description.is_some()) {
+    // The version file changes with each of them.
+    for passed in prepared.passed.iter().filter(|p| p.files.len() > 1) {
         let _ = writeln!(text, "{} to {}: {}", passed.from, passed.to, passed.description.as_deref().unwrap_or_default());
     }
     let would = if dry_run { "would be migrated" } else { "migrated" };

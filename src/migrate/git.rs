@@ -162,6 +162,11 @@ impl Repo {
         Ok((code == 0).then(|| lossy(&output).trim().to_owned()))
     }
 
+    /// True when the index holds what a commit does.
+    fn index_is(&self, commit: &str) -> Result<bool> {
+        Ok(self.git(&["diff-index", "--cached", "--quiet", commit, "--"]).run_to(&[0, 1])?.0 == 0)
+    }
+
     /// Where a remote leads; nothing when there is no such remote.
     ///
     /// # Errors
@@ -173,25 +178,30 @@ impl Repo {
     }
 }
 
-/// Shows what [`Repo::record`] made: branch and tags in one transaction, then the index. Doing it again does nothing.
+/// Shows what [`Repo::record`] made, after the files are in place: the index, then branch and tags in one transaction.
+/// Doing it again does nothing.
 ///
 /// # Errors
 /// When somebody has moved the branch in the meantime, or git refuses: then no reference has moved.
 pub fn move_refs(moves: &RefMoves) -> Result<()> {
     let repo = Repo { folder: moves.folder.clone() };
-    let branch = format!("refs/heads/{}", moves.branch);
-    if repo.value(&branch)?.as_deref() != Some(&moves.new) {
-        let mut lines = format!("update {branch} {} {}\n", moves.new, moves.old);
-        for tag in &moves.tags {
-            lines.push_str(&match &tag.old {
-                Some(old) => format!("update refs/tags/{} {} {old}\n", tag.name, tag.new),
-                None => format!("create refs/tags/{} {}\n", tag.name, tag.new),
-            });
-        }
-        repo.git(&["update-ref", "-m", "migration of the settings", "--stdin"]).input(lines.into_bytes()).text()?;
+    // The index comes first: it is what another git that is at work holds.
+    if !repo.index_is(&moves.new)? {
+        let paths = moves.known.iter().chain(&moves.added);
+        repo.git(&["update-index", "--add", "--remove", "-z", "--stdin"]).input(list(paths)).text()?;
     }
-    let paths = moves.known.iter().chain(&moves.added);
-    repo.git(&["update-index", "--add", "--remove", "-z", "--stdin"]).input(list(paths)).text().map(|_| ())
+    let branch = format!("refs/heads/{}", moves.branch);
+    if repo.value(&branch)?.as_deref() == Some(&moves.new) {
+        return Ok(());
+    }
+    let mut lines = format!("update {branch} {} {}\n", moves.new, moves.old);
+    for tag in &moves.tags {
+        lines.push_str(&match &tag.old {
+            Some(old) => format!("update refs/tags/{} {} {old}\n", tag.name, tag.new),
+            None => format!("create refs/tags/{} {}\n", tag.name, tag.new),
+        });
+    }
+    repo.git(&["update-ref", "-m", "migration of the settings", "--stdin"]).input(lines.into_bytes()).text().map(|_| ())
 }
 
 /// Takes back what [`move_refs`] did, after the files are as they were. Gives what could not be taken back.
@@ -220,8 +230,10 @@ pub fn take_back_refs(moves: &RefMoves) -> Result<Vec<String>> {
     if !lines.is_empty() {
         repo.git(&["update-ref", "-m", "migration taken back", "--stdin"]).input(lines.into_bytes()).text()?;
     }
-    repo.git(&["update-index", "--force-remove", "-z", "--stdin"]).input(list(&moves.added)).text()?;
-    repo.git(&["update-index", "--add", "--remove", "-z", "--stdin"]).input(list(&moves.known)).text()?;
+    if !repo.index_is(&moves.old)? {
+        repo.git(&["update-index", "--force-remove", "-z", "--stdin"]).input(list(&moves.added)).text()?;
+        repo.git(&["update-index", "--add", "--remove", "-z", "--stdin"]).input(list(&moves.known)).text()?;
+    }
     Ok(left)
 }
 

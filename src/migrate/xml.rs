@@ -285,7 +285,7 @@ impl<'a> Parser<'a> {
             parent: self.open.last().copied(),
             name,
             span: span.clone(),
-            content: (!empty).then(|| span.end..span.end),
+            content: (!empty).then_some(span.end..span.end),
             holds: Holds::Nothing,
             attributes,
         });

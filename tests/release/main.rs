@@ -16,6 +16,7 @@ mod disk;
 mod faults;
 mod hand;
 mod kill;
+mod migrate;
 mod refused;
 #[cfg(target_os = "linux")]
 mod resume;

@@ -232,3 +232,7 @@ impl MigrateUndo {
         Ok(undone)
     }
 }
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests;

@@ -27,6 +27,9 @@ pub(super) fn add(cx: &mut Changing<'_>, add: &AddLines) -> Result<()> {
     Ok(())
 }
 
+/// How a line loads a database.
+const LOADS: &str = "dbLoadRecords";
+
 /// An [`EditLines`], ready for use.
 struct Rule {
     loading: Option<Regex>,
@@ -37,7 +40,7 @@ struct Rule {
 
 impl Rule {
     fn chooses(&self, line: &str) -> bool {
-        let loads = |regex: &Regex| line.contains("dbLoadRecords") && regex.is_match(line);
+        let loads = |regex: &Regex| line.contains(LOADS) && regex.is_match(line);
         self.loading.as_ref().is_none_or(loads)
             && self.having.as_ref().is_none_or(|regex| regex.is_match(line))
             && !self.unless.as_ref().is_some_and(|regex| regex.is_match(line))
@@ -45,7 +48,18 @@ impl Rule {
 }
 
 pub(super) fn edit(cx: &mut Changing<'_>, edit: &EditLines) -> Result<()> {
-    let files = cx.files(&[&edit.files])?;
+    let by_database = !edit.loading.is_empty() || edit.loading_made_with.is_some();
+    let mut files = cx.files(&[&edit.files])?;
+    if by_database {
+        // The server's tree is large: it is looked through only when something may come of it.
+        let mut loading = Vec::new();
+        for path in files {
+            if Text::read(&cx.tree.bytes(&path)?).is_ok_and(|text| text.decoded().contains(LOADS)) {
+                loading.push(path);
+            }
+        }
+        files = loading;
+    }
     if files.is_empty() {
         return Ok(());
     }
@@ -61,7 +75,6 @@ pub(super) fn edit(cx: &mut Changing<'_>, edit: &EditLines) -> Result<()> {
         };
         databases.extend(databases_made_with(&server.join("support"), template)?);
     }
-    let by_database = !edit.loading.is_empty() || edit.loading_made_with.is_some();
     let rule = Rule {
         loading: if by_database { Some(any_of(&databases)?) } else { None },
         having: edit.having.as_deref().map(regex).transpose()?,

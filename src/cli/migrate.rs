@@ -60,6 +60,7 @@ impl Migrate {
             server: self.server.clone(),
             to: self.to.clone(),
             commit: !dry_run,
+            clean: false,
             remotes: false,
         };
         let prepared = work::prepare(&order)?;

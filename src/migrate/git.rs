@@ -98,7 +98,7 @@ impl Repo {
     ///
     /// # Errors
     /// When there are any, naming some.
-    fn expect_clean(&self) -> Result<()> {
+    pub fn expect_clean(&self) -> Result<()> {
         let status = self.git(&["status", "--porcelain", "-z", "--untracked-files=no"]).bytes()?;
         let changed: Vec<String> = status.split(|b| *b == 0).filter(|entry| !entry.is_empty()).map(lossy).collect();
         if changed.is_empty() {

@@ -27,6 +27,8 @@ pub struct Order {
     pub to: Option<String>,
     /// Makes the commits, when it is a git work tree.
     pub commit: bool,
+    /// Refuses a git work tree in which tracked files have changes that are not committed, also without `commit`.
+    pub clean: bool,
     /// Looks where remotes outside of the settings lead, which are to lead elsewhere.
     pub remotes: bool,
 }
@@ -75,6 +77,12 @@ impl Prepared {
 pub fn prepare(order: &Order) -> Result<Prepared> {
     let mut tree = Tree::open(&order.folder, &order.shown)?;
     let repo = Repo::at(&order.folder);
+    if order.clean
+        && let Some(repo) = &repo
+    {
+        repo.branch()?;
+        repo.expect_clean()?;
+    }
     let newest_commit = |path: &RelPath| repo.as_ref().map_or(Ok(None), |repo| repo.newest_commit(path));
     let machine = machine(order, repo.as_ref());
     let site = Site { machine, server: order.server.clone(), has_history: repo.is_some(), newest_commit: &newest_commit };

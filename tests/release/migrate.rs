@@ -71,10 +71,16 @@ fn an_instrument_s_settings_are_migrated_and_taken_back() {
     let again = fleet.run(&["migrate", NAME, "--yes"]);
     assert_eq!((again.code, again.outcome(NAME).as_str()), (0, "ok"), "{}", again.story());
 
-    let back = fleet.run(&["rollback", NAME, "--yes"]);
-    assert_eq!(back.code, 0, "{}", back.story());
-    let back = if look(&settings) == before { back } else { fleet.run(&["rollback", NAME, "--yes"]) };
-    assert_eq!(look(&settings), before, "{}", back.story());
+    let run = done.last(NAME, "instrument_finished").expect("it finished")["run"].as_str().unwrap_or_default().to_owned();
+    let by_hand = settings.join("configurations/dashboard.db");
+    let text = std::fs::read(&by_hand).expect("the dashboard");
+    std::fs::write(&by_hand, "record(ai, \"B\") {\n}\n").expect("a change by hand");
+    let refused = fleet.run(&["rollback", NAME, "--yes", "--run", &run]);
+    assert_eq!(refused.code, 4, "{}", refused.story());
+    std::fs::write(&by_hand, text).expect("the change is taken back");
+    let back = fleet.run(&["rollback", NAME, "--yes", "--run", &run]);
+    assert_eq!((back.code, back.outcome(NAME).as_str()), (0, "rolled_back"), "{}", back.story());
+    assert_eq!(look(&settings), before);
 }
 
 #[test]

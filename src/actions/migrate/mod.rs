@@ -9,7 +9,9 @@ use super::sync::counted;
 use super::sync::staging::give_file_rights;
 use super::{Applied, Difference, FetchStats, Perform, Probe, StepContext, UndoRecord, Undone, volumes};
 use crate::error::{Error, Result};
+use crate::events::Outcome;
 use crate::migrate::chain::Chain;
+use crate::migrate::git::Repo;
 use crate::migrate::local::expect_unchanged;
 use crate::migrate::work::{Answer, Order, Prepared, Shown, Task};
 use crate::migrate::{LeftWhat, unified};
@@ -37,6 +39,9 @@ pub struct Migrate {
     /// The folder of the server, which some migrations look into; the place `server` unless said.
     #[serde(default = "server")]
     pub server: Place,
+    /// Skipped where the folder is no git work tree.
+    #[serde(default)]
+    pub only_in_git: bool,
     /// The chain, put in when the plan is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
@@ -62,6 +67,17 @@ fn server() -> Place {
     Place("server".to_owned())
 }
 
+/// How far a migration is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// What would change.
+    Look,
+    /// Could it be done as things stand?
+    Trial,
+    /// With its commits.
+    Real,
+}
+
 /// Lines of a dry run that show what changes in a file.
 const DIFF_LINES: usize = 400;
 
@@ -75,7 +91,12 @@ impl Migrate {
         volumes::resolved(&cx.native(&self.at)?)
     }
 
-    fn prepare(&self, cx: &StepContext<'_>, folder: &Path, commit: bool) -> Result<Prepared> {
+    /// Why there is nothing to do here.
+    fn not_needed(&self, folder: &Path) -> Option<String> {
+        (self.only_in_git && Repo::at(folder).is_none()).then(|| format!("{} is no git work tree", self.at))
+    }
+
+    fn prepare(&self, cx: &StepContext<'_>, folder: &Path, how: How) -> Result<Prepared> {
         let order = Order {
             folder: folder.to_path_buf(),
             shown: shown(cx, folder),
@@ -83,7 +104,8 @@ impl Migrate {
             machine: Some(cx.plan.instrument.clone()),
             server: Some(cx.native(&self.server)?).filter(|server| server.is_dir()),
             to: self.to.clone().filter(|to| !to.is_empty()),
-            commit,
+            commit: how == How::Real,
+            clean: how != How::Look,
             remotes: true,
         };
         match task::run(cx, &Task::Prepare(order))? {
@@ -149,11 +171,14 @@ impl Perform for Migrate {
     }
 
     fn probe(&self, cx: &StepContext<'_>) -> Result<Probe> {
+        if let Some(summary) = self.not_needed(&self.folder(cx)?) {
+            return Ok(Probe { difference: Difference::None, summary, ..Probe::default() });
+        }
         if self.chain == WhichChain::Kit {
             let summary = format!("`{}` of the server would run", kit::SCRIPT);
             return Ok(Probe { difference: Difference::Unknown, summary, ..Probe::default() });
         }
-        let prepared = self.prepare(cx, &self.folder(cx)?, false)?;
+        let prepared = self.prepare(cx, &self.folder(cx)?, How::Look)?;
         if prepared.is_done() {
             return Ok(Probe { difference: Difference::None, summary: at_version(&prepared.to), ..Probe::default() });
         }
@@ -171,26 +196,29 @@ impl Perform for Migrate {
     /// Migrates on trial, so that a file which is not well-formed is found while IBEX runs, and looks whether the kit's
     /// own chain goes further.
     fn stage(&self, cx: &StepContext<'_>) -> Result<FetchStats> {
-        if self.chain == WhichChain::Ours {
+        let folder = self.folder(cx)?;
+        if self.chain == WhichChain::Ours && self.not_needed(&folder).is_none() {
             kit::expect_not_newer(cx, self.chain()?)?;
-            let folder = self.folder(cx)?;
             if folder.is_dir() {
-                self.prepare(cx, &folder, false)?;
+                self.prepare(cx, &folder, How::Trial)?;
             }
         }
         Ok(FetchStats::default())
     }
 
     fn apply(&self, cx: &StepContext<'_>) -> Result<Applied> {
+        let folder = self.folder(cx)?;
+        if let Some(summary) = self.not_needed(&folder) {
+            return Ok(Applied { outcome: Outcome::Skipped, summary, result: serde_json::Value::Null });
+        }
         if self.chain == WhichChain::Kit {
             return kit::apply(self, cx);
         }
-        let folder = self.folder(cx)?;
         let file = moves_file(cx, &folder);
         let (moves, record) = match Moves::begun(&file)? {
             Some(begun) => begun,
             None => {
-                let prepared = self.prepare(cx, &folder, true)?;
+                let prepared = self.prepare(cx, &folder, How::Real)?;
                 if prepared.is_done() {
                     return Ok(Applied::ok(at_version(&prepared.to)));
                 }

@@ -1,6 +1,5 @@
 use super::*;
 use crate::actions::testing::{Bench, crash_after, tree};
-use crate::events::Outcome;
 use crate::migrate::chain::Link;
 use crate::paths::WinPath;
 use std::collections::BTreeMap;
@@ -77,6 +76,7 @@ fn action() -> Migrate {
         migrations: migrations(),
         to: Some(String::new()),
         server: server(),
+        only_in_git: false,
         links: Some(Chain { links: vec![link("1.0.0", Some(migration)), link("1.0.1", None), link("1.1.0", None)] }),
     }
 }
@@ -211,6 +211,16 @@ fn line_ends_that_git_converts_and_ignored_files_are_respected() -> Result<()> {
     assert_eq!(blob, "<blocks>\n  <read_pv>NEW</read_pv>\n</blocks>", "as git keeps it");
     assert!(!git(&bench, "settings", &["ls-files"]).contains("components"));
     assert_eq!(git(&bench, "settings", &["status", "--porcelain"]), "");
+    Ok(())
+}
+
+#[test]
+fn it_is_skipped_without_git_when_that_is_wanted() -> Result<()> {
+    let bench = bench();
+    let migrate = Migrate { only_in_git: true, ..action() };
+    assert_eq!(migrate.probe(&bench.cx())?.difference, Difference::None);
+    assert_eq!(migrate.apply(&bench.cx())?.outcome, Outcome::Skipped);
+    assert_eq!(bench.read("settings", "configurations/config_version.txt"), "1.0.0\r\n");
     Ok(())
 }
 

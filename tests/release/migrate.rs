@@ -2,6 +2,7 @@
 
 use crate::support::Fleet;
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -96,6 +97,7 @@ fn a_step_that_fails_later_takes_the_migration_back() {
     std::fs::write(&playbook, text).expect("a playbook");
     let ended = fleet.run(&["run", &playbook.display().to_string(), NAME, "--yes"]);
     assert_eq!(ended.outcome(NAME), "rolled_back", "{}", ended.story());
+    assert!(ended.stdout.contains("from 25.2.1.1 to 26.2.0"), "it had been migrated before: {}", ended.story());
     assert_eq!(look(&settings), before);
 }
 
@@ -109,4 +111,32 @@ fn a_malformed_file_is_named_with_its_line_before_anything_changes() {
     assert_eq!((ended.code, ended.outcome(NAME).as_str()), (1, "failed"), "{}", ended.story());
     assert!(ended.stdout.contains("_base\\\\iocs.xml") && ended.stdout.contains("\"line\":3"), "{}", ended.story());
     assert_eq!(look(&settings), before);
+}
+
+#[test]
+fn the_server_s_own_script_runs_instead_and_is_taken_back() {
+    let (fleet, settings) = fleet();
+    let before = look(&settings);
+    let folder = fleet.server(NAME).join("misc/upgrade/master");
+    std::fs::create_dir_all(&folder).expect("folders can be made");
+    let version = settings.join("configurations/config_version.txt");
+    let script =
+        format!("#!/bin/sh\necho 99.0.0 > '{0}' && cd '{1}' && git commit -qam kit\n", version.display(), settings.display());
+    let file = folder.join("upgrade.bat");
+    std::fs::write(&file, script).expect("a script");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("a program");
+    let playbook = |name: &str, more: &str| {
+        let path = fleet.dir().join(format!("{name}.yaml"));
+        let text = format!("playbook: {name}\napply:\n  - migrate: {{at: settings, chain: kit}}\n{more}");
+        std::fs::write(&path, text).expect("a playbook");
+        path.display().to_string()
+    };
+    let ended = fleet.run(&["run", &playbook("fails", "  - command: {run: exit 3, read_only: true}\n"), NAME, "--yes"]);
+    assert_eq!(ended.outcome(NAME), "rolled_back", "{}", ended.story());
+    assert!(ended.stdout.contains("`exit 3` ended with exit code 3"), "the script had run before: {}", ended.story());
+    assert_eq!(look(&settings), before);
+    let ended = fleet.run(&["run", &playbook("kit", ""), NAME, "--yes"]);
+    assert_eq!((ended.code, ended.outcome(NAME).as_str()), (0, "changed"), "{}", ended.story());
+    assert_eq!(std::fs::read_to_string(version).expect("a version"), "99.0.0\n");
+    assert_eq!(git(&settings, &["log", "--format=%s", "-1"]), "kit\n");
 }

@@ -16,6 +16,7 @@ pub mod inventory;
 pub mod kit;
 pub mod link;
 mod locks;
+pub mod migrate;
 pub mod nearest;
 pub mod paths;
 pub mod plan;
@@ -29,5 +30,7 @@ pub mod template;
 pub mod transport;
 pub mod units;
 pub mod yaml;
+
+mod text;
 
 pub use error::{Error, ErrorKind, Result};

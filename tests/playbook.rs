@@ -46,7 +46,7 @@ fn messages(playbook: &str, others: &[(&str, &str)]) -> String {
 fn the_shipped_playbooks_are_well() {
     let listed = playbook::list(Path::new("playbooks")).unwrap();
     let names: Vec<&str> = listed.iter().map(|l| l.name.as_str()).collect();
-    assert_eq!(names, ["backup", "check", "release", "restore"]);
+    assert_eq!(names, ["backup", "check", "migrate", "release", "restore"]);
     for playbook in &listed {
         let problems = playbook::problems(Path::new("playbooks"), &playbook.name);
         assert_eq!(problems, [], "{}", playbook.name);
@@ -94,7 +94,7 @@ stage:
     2 | stage:
     3 |   - name: nothing
       |     ^
-    next: give it one of: ask, backup, check, command, copy, file, link, notify, process, reboot, remind, remove, restore, service, snapshot, sync; or `include`
+    next: give it one of: ask, backup, check, command, copy, file, link, migrate, notify, process, reboot, remind, remove, restore, service, snapshot, sync; or `include`
 
     t.yaml:5:5: this step has two actions: `remind` and `check`
     3 |   - name: nothing
@@ -340,6 +340,7 @@ stage:
   - notify: {webhook: {url: u, body: {}}}
   - remind: {text: x}
     writes: [server]
+  - migrate: {at: settings}
 apply:
   - remove: {paths: [server]}
     as: instrument
@@ -352,9 +353,10 @@ apply:
     t.yaml:3:5: `sync` changes the instrument, and in `stage` nothing is undone
     t.yaml:4:5: `notify` cannot be taken back, so it stands in `close` only
     t.yaml:6:5: `writes` belongs to `command`, not to `remind`
-    t.yaml:9:9: `remove` cannot run `as: instrument`
-    t.yaml:11:5: the command is `read_only`, and `writes` somewhere
-    t.yaml:13:5: an undo cannot use a secret
+    t.yaml:7:5: `migrate` changes the instrument, and in `stage` nothing is undone
+    t.yaml:10:9: `remove` cannot run `as: instrument`
+    t.yaml:12:5: the command is `read_only`, and `writes` somewhere
+    t.yaml:14:5: an undo cannot use a secret
     "#);
 }
 

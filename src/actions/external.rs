@@ -1,12 +1,14 @@
 //! External programs on behalf of an action: as whom they run, under which job, and what their failure means.
 
-use super::{JobEnd, JobSpec, StepContext};
+use super::{JobEnd, JobSpec, Progress, StepContext};
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::events::Unit;
 use crate::paths::Place;
 use crate::playbook::RunAs;
 use secrecy::ExposeSecret;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// The account of the inventory that steps `as: instrument` run under.
 const INSTRUMENT: &str = "instrument";
@@ -15,8 +17,9 @@ const INSTRUMENT: &str = "instrument";
 const BLOCKED: &str = "antivirus or AppLocker may block it: ask for an exception for this file, see that it exists and that \
     the account may run it, then resume the run";
 
-/// Output that is read as a value may have this many bytes; a block server's list stays far below.
-const LONGEST_VALUE: u64 = 16 << 20;
+/// Output that is read as a value may have this many bytes; a block server's list and the changes of settings stay far
+/// below.
+const LONGEST_VALUE: u64 = 256 << 20;
 
 /// A program, before it is known under which job and as whom it runs.
 #[derive(Debug, Clone, Default)]
@@ -90,12 +93,43 @@ pub(super) struct Seen {
 /// Runs a program that only looks. Each look is a new job, and its files are removed afterwards: what was seen before
 /// a crash says nothing about now.
 pub(super) fn look(cx: &StepContext<'_>, purpose: &str, external: External) -> Result<Seen> {
+    seen(cx, purpose, external, cx.progress)
+}
+
+/// Runs a program whose output is for us alone, and which may be run again: as [`look`], and nobody is shown its lines.
+pub(super) fn answer(cx: &StepContext<'_>, purpose: &str, external: External) -> Result<Seen> {
+    seen(cx, purpose, external, &Quiet(cx.progress))
+}
+
+/// Passes on everything but a program's lines.
+struct Quiet<'a>(&'a dyn Progress);
+
+impl Progress for Quiet<'_> {
+    fn waiting(&self, what: &str, elapsed: Duration, limit: Duration) {
+        self.0.waiting(what, elapsed, limit);
+    }
+    fn advanced(&self, done: u64, total: u64, unit: Unit) {
+        self.0.advanced(done, total, unit);
+    }
+    fn output(&self, _line: &str) {}
+    fn note(&self, text: &str) {
+        self.0.note(text);
+    }
+    fn remind(&self, text: &str) {
+        self.0.remind(text);
+    }
+    fn hand_changes(&self, component: &str, files: Option<u64>, archive: Option<&str>) {
+        self.0.hand_changes(component, files, archive);
+    }
+}
+
+fn seen(cx: &StepContext<'_>, purpose: &str, external: External, progress: &dyn Progress) -> Result<Seen> {
     static LOOKS: AtomicU64 = AtomicU64::new(0);
     let number = LOOKS.fetch_add(1, Ordering::Relaxed);
     let id = format!("{}.{purpose}.{}-{number}", cx.step.id, jiff::Timestamp::now().as_millisecond());
     let shown = external.program.clone();
     let job = external.job(cx, id.clone(), true)?;
-    let end = cx.jobs.run(job, cx.progress, cx.deadline).map_err(|e| explain_start(cx, e, &shown))?;
+    let end = cx.jobs.run(job, progress, cx.deadline).map_err(|e| explain_start(cx, e, &shown))?;
     let output = read_start(&end.output)?;
     if let Some(folder) = end.output.parent().filter(|f| f.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&id))) {
         // What stays behind costs a little space, and goes with the run's other files.

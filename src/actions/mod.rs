@@ -7,6 +7,7 @@ pub mod command;
 pub mod copy;
 pub mod file;
 pub mod link;
+pub mod migrate;
 pub mod moves;
 pub mod notify;
 pub mod process;
@@ -51,6 +52,7 @@ pub enum Action {
     Copy(copy::Copy),
     File(file::File),
     Link(link::Link),
+    Migrate(migrate::Migrate),
     Notify(notify::Notify),
     Process(process::Process),
     Reboot(reboot::Reboot),
@@ -73,6 +75,7 @@ impl Action {
             Self::Copy(_) => "copy",
             Self::File(_) => "file",
             Self::Link(_) => "link",
+            Self::Migrate(_) => "migrate",
             Self::Notify(_) => "notify",
             Self::Process(_) => "process",
             Self::Reboot(_) => "reboot",
@@ -95,6 +98,7 @@ impl Action {
             Self::Copy(a) => a,
             Self::File(a) => a,
             Self::Link(a) => a,
+            Self::Migrate(a) => a,
             Self::Notify(a) => a,
             Self::Process(a) => a,
             Self::Reboot(a) => a,

@@ -3,9 +3,11 @@
 use super::{exit, write_out};
 use crate::agent;
 use crate::content::ContentHash;
-use crate::error::Result;
+use crate::error::{IoContext, Result};
+use crate::migrate::work::Task;
 use crate::protocol::STREAM_MARK;
 use clap::{Args, Subcommand};
+use std::io::Read;
 use std::path::PathBuf;
 
 /// The agent's side of ibexdeploy, started by transports
@@ -38,6 +40,8 @@ enum Part {
         #[arg(long, value_name = "DIR")]
         root: Option<PathBuf>,
     },
+    /// Do the part of a migration whose order comes on standard input
+    Migrate,
     /// Run the program whose order comes on standard input
     Job {
         /// Where its output and exit code go
@@ -58,6 +62,11 @@ impl Agent {
             Part::Install { root, build } => {
                 agent::install(root.as_deref(), &build)?;
                 write_out(&String::from_utf8_lossy(STREAM_MARK))?;
+            }
+            Part::Migrate => {
+                let mut order = String::new();
+                std::io::stdin().read_to_string(&mut order).cannot(|| "read the order from standard input")?;
+                write_out(&(Task::run_text(&order)? + "\n"))?;
             }
             Part::Job { folder } => agent::run_job(&folder)?,
         }

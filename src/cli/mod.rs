@@ -10,6 +10,7 @@ mod inventory;
 mod kit;
 mod log;
 mod man;
+mod migrate;
 mod operate;
 mod options;
 mod output;
@@ -64,6 +65,7 @@ enum Command {
     Inventory(inventory::Inventory),
     Kit(kit::Kit),
     Man(man::Man),
+    Migrate(migrate::Migrate),
     Plan(plan::Plan),
     Playbook(playbook::Playbook),
     Release(release::Release),
@@ -90,6 +92,7 @@ impl Command {
             Self::Inventory(c) => c.run(global),
             Self::Kit(c) => c.run(global),
             Self::Man(c) => c.run(),
+            Self::Migrate(c) => c.run(global),
             Self::Plan(c) => c.run(global),
             Self::Playbook(c) => c.run(global),
             Self::Release(c) => c.run(global),

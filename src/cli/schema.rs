@@ -1,8 +1,8 @@
-//! `ibexdeploy schema inventory|playbook`.
+//! `ibexdeploy schema inventory|playbook|migrations|migration-chain`.
 
 use super::{exit, write_out};
 use crate::error::{Error, Result};
-use crate::{inventory, playbook};
+use crate::{inventory, migrate, playbook};
 use clap::{Args, ValueEnum};
 
 /// Print the JSON Schema of a file, for editors that complete and check
@@ -17,6 +17,10 @@ pub(super) struct Schema {
 enum Kind {
     Inventory,
     Playbook,
+    /// A file of the folder of migrations: what leads from one version of the settings to the next
+    Migrations,
+    /// The list of the versions, `chain.yaml`
+    MigrationChain,
 }
 
 impl Schema {
@@ -24,6 +28,8 @@ impl Schema {
         let schema = match self.kind {
             Kind::Inventory => inventory::schema(),
             Kind::Playbook => schemars::schema_for!(playbook::Playbook),
+            Kind::Migrations => schemars::schema_for!(migrate::Migration),
+            Kind::MigrationChain => schemars::schema_for!(migrate::model::ChainFile),
         };
         let text = serde_json::to_string_pretty(&schema).map_err(|e| Error::internal("cannot write JSON").because(e))?;
         write_out(&format!("{text}\n"))?;

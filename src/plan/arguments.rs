@@ -24,6 +24,10 @@ pub(super) fn places(action: &Action) -> Vec<(String, &Place)> {
             found.push(("/link/at".to_owned(), Some(&a.at)));
             found.push(("/link/to".to_owned(), Some(&a.to)));
         }
+        Action::Migrate(a) => {
+            found.push(("/migrate/at".to_owned(), Some(&a.at)));
+            found.push(("/migrate/server".to_owned(), Some(&a.server)));
+        }
         Action::Process(a) => found.extend(list("/process/under", &a.under)),
         Action::Remove(a) => found.extend(list("/remove/paths", &a.paths)),
         Action::Restore(a) => {

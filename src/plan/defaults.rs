@@ -6,7 +6,7 @@ use crate::units::Span;
 use std::time::Duration;
 
 /// How long one attempt of an action may take, in minutes, unless the step says `timeout:`.
-pub const TIMEOUTS: [(&str, u64); 16] = [
+pub const TIMEOUTS: [(&str, u64); 17] = [
     ("ask", 60),
     ("backup", 60),
     ("check", 2),
@@ -14,6 +14,7 @@ pub const TIMEOUTS: [(&str, u64); 16] = [
     ("copy", 30),
     ("file", 2),
     ("link", 2),
+    ("migrate", 10),
     ("notify", 2),
     ("process", 5),
     ("reboot", 30),
@@ -44,7 +45,7 @@ pub fn default_timeout(action: &Action) -> Span {
 /// Who runs a step: external programs belong to the instrument's session, all else to the agent.
 pub fn default_run_as(action: &Action) -> RunAs {
     match action {
-        Action::Command(_) => RunAs::Instrument,
+        Action::Command(_) | Action::Migrate(_) => RunAs::Instrument,
         _ => RunAs::Admin,
     }
 }

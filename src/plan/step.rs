@@ -5,11 +5,14 @@ use super::instrument::Planner;
 use super::model::{LateTemplates, PlanStep};
 use super::render::{Locate, Renderer};
 use crate::actions::Action;
+use crate::actions::migrate::{Migrate, WhichChain};
 use crate::content::ContentHash;
 use crate::error::{Error, IoContext, Result};
+use crate::migrate::Chain;
 use crate::paths::{Place, WinPath};
-use crate::playbook::{Each, LoadedStep, RunAs, UndoSpec, position_at};
+use crate::playbook::{Each, LoadedStep, RunAs, UndoSpec};
 use crate::template::{Context, is_template};
+use crate::yaml::position_at;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
@@ -139,6 +142,9 @@ fn fill(planner: &mut Planner<'_, '_>, loaded: &LoadedStep, planned: &mut PlanSt
         }
     }
     planner.refer(loaded, &planned.action, &kept[..of_action])?;
+    if let Action::Migrate(migrate) = &mut planned.action {
+        chain(planner, loaded, migrate)?;
+    }
     planned.late = LateTemplates(kept);
     Ok(())
 }
@@ -175,6 +181,25 @@ fn rendered<T: Serialize + DeserializeOwned>(
     let raw = serde_json::to_value(value).map_err(broken)?;
     let filled = renderer.value(&raw, pointer, kept)?;
     serde_json::from_value(filled).map_err(broken)
+}
+
+/// Puts the chain of migrations into the action, so that the instrument needs no file for it. It comes after the
+/// templates are filled in: migrations have none.
+fn chain(planner: &mut Planner<'_, '_>, loaded: &LoadedStep, migrate: &mut Migrate) -> Result<()> {
+    if migrate.chain == WhichChain::Kit {
+        return Ok(());
+    }
+    let playbook = planner.request.playbook;
+    let folder = playbook.file_of(loaded).path.parent().unwrap_or(Path::new("")).join(&migrate.migrations);
+    let loaded_chain = Chain::load(&folder).map_err(|e| match e.details().position {
+        Some(_) => e,
+        None => e.at(playbook.position(loaded, "/migrate/migrations")),
+    })?;
+    for (path, text) in loaded_chain.files {
+        planner.read.insert(path.display().to_string(), (ContentHash::of(text.as_bytes()), text));
+    }
+    migrate.links = Some(loaded_chain.chain);
+    Ok(())
 }
 
 /// A file whose text took the place of its name in an action.

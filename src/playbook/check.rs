@@ -238,7 +238,7 @@ fn single_action(step: &Step, spot: &Spot<'_>) -> Result<Action, Error> {
             "",
             "this step has no action",
             "give it one of: ask, backup, check, command, copy, file, link, \
-             notify, process, reboot, remind, remove, restore, service, snapshot, sync; or `include`",
+             migrate, notify, process, reboot, remind, remove, restore, service, snapshot, sync; or `include`",
         )),
         n => {
             let second = format!("/{}", actions[1].name());
@@ -254,7 +254,7 @@ fn misplaced(phase: Phase, step: &Step, action: &Action, spot: &Spot<'_>) -> Vec
     let mut errors = Vec::new();
     let name = action.name();
     let below = format!("/{name}");
-    let mutates = matches!(name, "link" | "reboot" | "remove" | "restore" | "service" | "sync");
+    let mutates = matches!(name, "link" | "migrate" | "reboot" | "remove" | "restore" | "service" | "sync");
     if name == "notify" && phase != Phase::Close {
         let next = "move the step to `close`, where the release can no longer be undone";
         errors.push(spot.error(&below, "`notify` cannot be taken back, so it stands in `close` only", next));
@@ -262,7 +262,7 @@ fn misplaced(phase: Phase, step: &Step, action: &Action, spot: &Spot<'_>) -> Vec
         let message = format!("`{name}` changes the instrument, and in `stage` nothing is undone");
         errors.push(spot.error(&below, message, "move the step to `apply`: its content is fetched during `stage` anyway"));
     }
-    let external = matches!(action, Action::Command(_));
+    let external = matches!(action, Action::Command(_) | Action::Migrate(_));
     if step.run_as == Some(RunAs::Instrument) && !external && !matches!(action, Action::Check(_) | Action::Snapshot(_)) {
         let message = format!("`{name}` cannot run `as: instrument`");
         errors.push(spot.error("/as", message, "leave `as` out: the agent does this itself, and keeps the files' owner"));

@@ -15,5 +15,4 @@ pub use load::{LoadedPlaybook, LoadedStep, load, problems};
 pub use names::{GIVEN_NAMES, LATE_NAMES};
 pub(crate) use names::{RUN_NAME, each_string};
 pub use source::SourceFile;
-pub(crate) use source::position_at;
 pub use step::{Each, OnFailure, Phase, Playbook, RunAs, Step, UndoSpec};

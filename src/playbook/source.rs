@@ -2,7 +2,7 @@
 
 use crate::content::ContentHash;
 use crate::error::{IoContext, Result, SourcePosition};
-use crate::yaml;
+use crate::yaml::{self, position_at};
 use std::path::{Path, PathBuf};
 
 /// A file of a playbook: the playbook itself, or a list of steps that it includes.
@@ -61,13 +61,4 @@ impl SourceFile {
         let rest = &self.text()[start..];
         start + rest.char_indices().nth(column).map_or(rest.len(), |(at, _)| at)
     }
-}
-
-/// The position of a byte of a text, drawn with the lines before it.
-pub(crate) fn position_at(file: &str, text: &str, byte: usize) -> SourcePosition {
-    let before = &text[..byte];
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-    let excerpt = yaml::excerpt(text, line, column);
-    SourcePosition { file: file.to_owned(), line: line as u64, column: column as u64, excerpt }
 }

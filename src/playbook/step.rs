@@ -132,6 +132,8 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<actions::link::Link>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrate: Option<actions::migrate::Migrate>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify: Option<actions::notify::Notify>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<actions::process::Process>,
@@ -162,6 +164,7 @@ impl Step {
             self.copy.clone().map(Action::Copy),
             self.file.clone().map(Action::File),
             self.link.clone().map(Action::Link),
+            self.migrate.clone().map(Action::Migrate),
             self.notify.clone().map(Action::Notify),
             self.process.clone().map(Action::Process),
             self.reboot.clone().map(Action::Reboot),

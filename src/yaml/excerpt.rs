@@ -1,5 +1,7 @@
 //! Draws the lines around a place in a text.
 
+use crate::error::SourcePosition;
+
 /// How many lines stand before the one that matters.
 const BEFORE: usize = 2;
 /// Longer lines are cut around the marker.
@@ -23,6 +25,15 @@ pub(crate) fn excerpt(text: &str, line: usize, column: usize) -> Option<String> 
     let indent = column.saturating_sub(1 + cut);
     drawn.push_str(&format!("{:>digits$} | {:>indent$}^", "", ""));
     Some(drawn)
+}
+
+/// The position of a byte of a text, drawn with the lines before it.
+pub(crate) fn position_at(file: &str, text: &str, byte: usize) -> SourcePosition {
+    let before = &text[..byte];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+    let excerpt = excerpt(text, line, column);
+    SourcePosition { file: file.to_owned(), line: line as u64, column: column as u64, excerpt }
 }
 
 fn visible(c: char) -> char {

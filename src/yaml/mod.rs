@@ -6,7 +6,7 @@ mod lint;
 mod mistakes;
 mod tree;
 
-pub(crate) use excerpt::excerpt;
+pub(crate) use excerpt::{excerpt, position_at};
 pub use mistakes::parse_all;
 pub use tree::{Tree, pointer_part};
 

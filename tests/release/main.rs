@@ -18,6 +18,7 @@ mod faults;
 mod full_home;
 mod hand;
 mod kill;
+mod migrate;
 mod refused;
 #[cfg(target_os = "linux")]
 mod resume;

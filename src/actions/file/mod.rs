@@ -1,7 +1,5 @@
 //! `file`: a file with a wanted content, whole or in part.
 
-mod text;
-
 use super::moves::{Moves, MovesRecord, shown};
 use super::remove::{moves_file, split};
 use super::sync::staging::give_file_rights;
@@ -9,11 +7,11 @@ use super::{Applied, Difference, Perform, Probe, StepContext, UndoRecord, Undone
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 use crate::paths::Place;
+use crate::text::Text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use text::Text;
 
 /// Writes a file, or makes sure of lines or ini keys in one; atomic, keeping its owner, rights, encoding and line ends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -40,7 +40,7 @@ struct Kept {
     index: TreeIndex,
 }
 
-/// Targets of the plan's `sync` steps and everything that its programs say they write to.
+/// Targets of the plan's `sync` and `migrate` steps and everything that its programs say they write to.
 ///
 /// # Errors
 /// When a place of a step is none.
@@ -54,6 +54,10 @@ pub(crate) fn guarded_folders(plan: &InstrumentPlan, steps: &[PlanStep]) -> Resu
         if let Action::Sync(sync) = &step.action {
             let except = sync.keep.iter().chain(&sync.generated).cloned().collect();
             add(Guarded { folder: sync.to.resolve(&plan.places)?, component: Some(sync.component.clone()), except });
+        }
+        if let Action::Migrate(migrate) = &step.action {
+            // What git keeps in it is looked at by the migration itself.
+            add(Guarded { folder: migrate.at.resolve(&plan.places)?, component: None, except: vec![".git".to_owned()] });
         }
         for folder in &step.writes {
             add(Guarded { folder: folder.clone(), component: None, except: Vec::new() });
@@ -165,7 +169,13 @@ pub(crate) fn changed_by_others(machine: &Machine, run_dir: &Path) -> Result<Vec
 pub(crate) fn changes_files(step: &PlanStep) -> bool {
     let by_itself = matches!(
         step.action,
-        Action::Sync(_) | Action::File(_) | Action::Copy(_) | Action::Remove(_) | Action::Link(_) | Action::Restore(_)
+        Action::Sync(_)
+            | Action::File(_)
+            | Action::Copy(_)
+            | Action::Remove(_)
+            | Action::Link(_)
+            | Action::Migrate(_)
+            | Action::Restore(_)
     );
     step.skip.is_none() && step.phase == Phase::Apply && (by_itself || !step.writes.is_empty())
 }

@@ -105,7 +105,7 @@ fn a_program_that_is_not_there() {
 #[test]
 #[cfg(unix)]
 fn a_program_that_never_answers_is_ended() {
-    for script in ["sleep 1000", "exec >&-; sleep 1000"] {
+    for script in ["exec sleep 1000", "exec >&-; exec sleep 1000"] {
         let error = fetch("key", &shell(script), NO_PROMPT, Duration::from_millis(50)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
         assert_eq!(error.to_string(), "the secret `key`: sh gave no answer in 50ms");

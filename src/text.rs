@@ -3,13 +3,39 @@
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 
-const UTF8_MARK: &[u8] = b"\xEF\xBB\xBF";
+/// How a file's characters are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Utf8,
+    /// UTF-8 behind a byte order mark.
+    Marked,
+    /// ISO 8859-1 or one of its relatives: a byte is a character.
+    Latin1,
+    /// UTF-16 behind a byte order mark; the body is kept as UTF-8.
+    Utf16(ByteOrder),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ByteOrder {
+    Little,
+    Big,
+}
+
+impl Form {
+    fn mark(self) -> &'static [u8] {
+        match self {
+            Self::Utf8 | Self::Latin1 => b"",
+            Self::Marked => b"\xEF\xBB\xBF",
+            Self::Utf16(ByteOrder::Little) => b"\xFF\xFE",
+            Self::Utf16(ByteOrder::Big) => b"\xFE\xFF",
+        }
+    }
+}
 
 /// A text file's bytes, and how it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Text {
-    mark: bool,
-    latin1: bool,
+pub(crate) struct Text {
+    form: Form,
     end: &'static [u8],
     body: Vec<u8>,
 }
@@ -18,34 +44,77 @@ impl Text {
     /// Takes a file's bytes apart.
     ///
     /// # Errors
-    /// When it is UTF-16, whose lines cannot be edited as bytes.
-    pub(super) fn read(bytes: &[u8]) -> Result<Self> {
-        if bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF") {
-            return Err(Error::bad_input("the file is UTF-16").next("save it as UTF-8, or edit it with a program of your own"));
+    /// When it begins as UTF-16 and goes on as something else.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self> {
+        let marked = [Form::Marked, Form::Utf16(ByteOrder::Little), Form::Utf16(ByteOrder::Big)];
+        match marked.into_iter().find(|form| bytes.starts_with(form.mark())) {
+            Some(form @ Form::Utf16(order)) => {
+                let text = from_utf16(&bytes[form.mark().len()..], order)
+                    .ok_or_else(|| Error::bad_input("the file begins as UTF-16 and is none").next("save it as UTF-8"))?;
+                Ok(Self::of(form, text.into_bytes()))
+            }
+            Some(form) if std::str::from_utf8(bytes).is_ok() => Ok(Self::of(form, bytes[form.mark().len()..].to_vec())),
+            None if std::str::from_utf8(bytes).is_ok() => Ok(Self::of(Form::Utf8, bytes.to_vec())),
+            _ => Ok(Self::read_latin1(bytes)),
         }
-        let body = bytes.strip_prefix(UTF8_MARK).unwrap_or(bytes);
+    }
+
+    /// Takes the bytes of a file apart that says itself that each is a character.
+    pub(crate) fn read_latin1(bytes: &[u8]) -> Self {
+        Self::of(Form::Latin1, bytes.to_vec())
+    }
+
+    fn of(form: Form, body: Vec<u8>) -> Self {
         let crlf = body.windows(2).filter(|w| w == b"\r\n").count();
         let lf = body.iter().filter(|b| **b == b'\n').count();
-        Ok(Self {
-            mark: body.len() != bytes.len(),
-            latin1: std::str::from_utf8(body).is_err(),
-            end: if crlf * 2 > lf { b"\r\n" } else { b"\n" },
-            body: body.to_vec(),
-        })
+        Self { form, end: if crlf * 2 > lf { b"\r\n" } else { b"\n" }, body }
     }
 
     /// The file's bytes.
-    pub(super) fn bytes(&self) -> Vec<u8> {
-        let mut bytes = if self.mark { UTF8_MARK.to_vec() } else { Vec::new() };
-        bytes.extend_from_slice(&self.body);
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut bytes = self.form.mark().to_vec();
+        match self.form {
+            Form::Utf16(order) => bytes.extend(self.decoded().encode_utf16().flat_map(|unit| match order {
+                ByteOrder::Little => unit.to_le_bytes(),
+                ByteOrder::Big => unit.to_be_bytes(),
+            })),
+            _ => bytes.extend_from_slice(&self.body),
+        }
         bytes
+    }
+
+    /// The characters, line ends as they are in the file.
+    pub(crate) fn decoded(&self) -> String {
+        match self.form {
+            Form::Latin1 => self.body.iter().map(|byte| char::from(*byte)).collect(),
+            _ => String::from_utf8_lossy(&self.body).into_owned(),
+        }
+    }
+
+    /// Takes other characters in the place of all that are there, line ends as they are.
+    ///
+    /// # Errors
+    /// As [`Text::replace`].
+    pub(crate) fn set_decoded(&mut self, text: &str) -> Result<()> {
+        self.body = self.encode(text)?;
+        Ok(())
+    }
+
+    /// True when the file's encoding has the character.
+    pub(crate) fn can_hold(&self, c: char) -> bool {
+        self.form != Form::Latin1 || u32::from(c) <= 0xFF
+    }
+
+    /// The line end that most lines have.
+    pub(crate) fn line_end(&self) -> &'static str {
+        if self.end == b"\r\n" { "\r\n" } else { "\n" }
     }
 
     /// Replaces everything, in the encoding and with the line ends that the file has.
     ///
     /// # Errors
     /// When the text has characters that the file's encoding does not.
-    pub(super) fn replace(&mut self, text: &str) -> Result<()> {
+    pub(crate) fn replace(&mut self, text: &str) -> Result<()> {
         let unix = text.replace("\r\n", "\n");
         let encoded = self.encode(&unix)?;
         self.body = if self.end == b"\r\n" { with_crlf(&encoded) } else { encoded };
@@ -53,7 +122,7 @@ impl Text {
     }
 
     fn encode(&self, text: &str) -> Result<Vec<u8>> {
-        if !self.latin1 {
+        if self.form != Form::Latin1 {
             return Ok(text.as_bytes().to_vec());
         }
         text.chars()
@@ -73,7 +142,7 @@ impl Text {
     ///
     /// # Errors
     /// As [`Text::replace`].
-    pub(super) fn ensure_line(&mut self, line: &str) -> Result<()> {
+    pub(crate) fn ensure_line(&mut self, line: &str) -> Result<()> {
         let wanted = self.encode(line)?;
         if !self.lines().iter().any(|l| content(l) == wanted) {
             self.append(&wanted);
@@ -97,7 +166,7 @@ impl Text {
     ///
     /// # Errors
     /// As [`Text::replace`].
-    pub(super) fn remove_line(&mut self, line: &str) -> Result<()> {
+    pub(crate) fn remove_line(&mut self, line: &str) -> Result<()> {
         let unwanted = self.encode(line)?;
         self.body = self.lines().into_iter().filter(|l| content(l) != unwanted).collect::<Vec<_>>().concat();
         Ok(())
@@ -107,7 +176,7 @@ impl Text {
     ///
     /// # Errors
     /// As [`Text::replace`].
-    pub(super) fn set_ini(&mut self, sections: &BTreeMap<String, BTreeMap<String, String>>) -> Result<()> {
+    pub(crate) fn set_ini(&mut self, sections: &BTreeMap<String, BTreeMap<String, String>>) -> Result<()> {
         for (section, keys) in sections {
             for (key, value) in keys {
                 self.set_ini_key(section, key, value)?;
@@ -174,6 +243,15 @@ fn value_start(line: &[u8], key: &[u8]) -> Option<usize> {
     Some(equals + 1 + spaces)
 }
 
+fn from_utf16(bytes: &[u8], order: ByteOrder) -> Option<String> {
+    let (pairs, []) = bytes.as_chunks::<2>() else { return None };
+    let units = pairs.iter().map(|pair| match order {
+        ByteOrder::Little => u16::from_le_bytes(*pair),
+        ByteOrder::Big => u16::from_be_bytes(*pair),
+    });
+    char::decode_utf16(units).collect::<Result<_, _>>().ok()
+}
+
 fn with_crlf(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len() + text.len() / 32);
     for byte in text {
@@ -207,7 +285,21 @@ mod tests {
         let mut open = Text::read(b"\xEF\xBB\xBFa\nb").unwrap();
         open.ensure_line("c").unwrap();
         assert_eq!(open.bytes(), b"\xEF\xBB\xBFa\nb\nc");
-        assert!(Text::read(b"\xFF\xFEa\0").is_err());
+    }
+
+    #[test]
+    fn wide_text_is_edited_and_written_back() {
+        for (bytes, changed) in [
+            (b"\xFF\xFEa\0\r\0\n\0".as_slice(), b"\xFF\xFEa\0\r\0\n\0\xAC\x20\r\0\n\0".as_slice()),
+            (b"\xFE\xFF\0a\0\n", b"\xFE\xFF\0a\0\n\x20\xAC\0\n"),
+        ] {
+            let mut text = Text::read(bytes).unwrap();
+            assert_eq!(text.bytes(), bytes);
+            text.ensure_line("\u{20ac}").unwrap();
+            assert_eq!(text.bytes(), changed);
+        }
+        assert!(Text::read(b"\xFF\xFEa").is_err());
+        assert!(Text::read(b"\xFF\xFE\0\xD8").is_err());
     }
 
     #[test]

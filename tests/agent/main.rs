@@ -1,0 +1,9 @@
+//! The agent through its binary: a controller's end talks to `agent attach` as transports do.
+#![cfg(test)]
+
+mod bench;
+mod content;
+mod killed;
+mod occupied;
+mod phases;
+mod rollback;

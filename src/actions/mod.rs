@@ -6,6 +6,7 @@ pub mod check;
 pub mod command;
 pub mod copy;
 pub mod file;
+pub mod git;
 pub mod link;
 pub mod moves;
 pub mod notify;
@@ -48,6 +49,7 @@ pub enum Action {
     Command(command::Command),
     Copy(copy::Copy),
     File(file::File),
+    Git(git::Git),
     Link(link::Link),
     Notify(notify::Notify),
     Process(process::Process),
@@ -70,6 +72,7 @@ impl Action {
             Self::Command(_) => "command",
             Self::Copy(_) => "copy",
             Self::File(_) => "file",
+            Self::Git(_) => "git",
             Self::Link(_) => "link",
             Self::Notify(_) => "notify",
             Self::Process(_) => "process",
@@ -92,6 +95,7 @@ impl Action {
             Self::Command(a) => a,
             Self::Copy(a) => a,
             Self::File(a) => a,
+            Self::Git(a) => a,
             Self::Link(a) => a,
             Self::Notify(a) => a,
             Self::Process(a) => a,

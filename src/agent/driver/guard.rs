@@ -165,7 +165,13 @@ pub(crate) fn changed_by_others(machine: &Machine, run_dir: &Path) -> Result<Vec
 pub(crate) fn changes_files(step: &PlanStep) -> bool {
     let by_itself = matches!(
         step.action,
-        Action::Sync(_) | Action::File(_) | Action::Copy(_) | Action::Remove(_) | Action::Link(_) | Action::Restore(_)
+        Action::Sync(_)
+            | Action::File(_)
+            | Action::Copy(_)
+            | Action::Remove(_)
+            | Action::Link(_)
+            | Action::Restore(_)
+            | Action::Git(_)
     );
     step.skip.is_none() && step.phase == Phase::Apply && (by_itself || !step.writes.is_empty())
 }

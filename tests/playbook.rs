@@ -46,7 +46,7 @@ fn messages(playbook: &str, others: &[(&str, &str)]) -> String {
 fn the_shipped_playbooks_are_well() {
     let listed = playbook::list(Path::new("playbooks")).unwrap();
     let names: Vec<&str> = listed.iter().map(|l| l.name.as_str()).collect();
-    assert_eq!(names, ["backup", "check", "migrate", "release", "restore"]);
+    assert_eq!(names, ["backup", "check", "migrate", "release", "restore", "settings"]);
     for playbook in &listed {
         let problems = playbook::problems(Path::new("playbooks"), &playbook.name);
         assert_eq!(problems, [], "{}", playbook.name);
@@ -63,7 +63,7 @@ fn included_steps_stand_in_their_place() {
     assert_eq!(apply[..4], first);
     assert_eq!(apply.last(), Some(&"start IBEX"));
     assert_eq!(release.components().into_iter().collect::<Vec<_>>(), ["Client", "EPICS", "genie_python_3"]);
-    assert_eq!(release.files.len(), 5);
+    assert_eq!(release.files.len(), 7);
 }
 
 #[test]
@@ -94,7 +94,7 @@ stage:
     2 | stage:
     3 |   - name: nothing
       |     ^
-    next: give it one of: ask, backup, check, command, copy, file, link, migrate, notify, process, reboot, remind, remove, restore, service, snapshot, sync; or `include`
+    next: give it one of: ask, backup, check, command, copy, file, git, link, migrate, notify, process, reboot, remind, remove, restore, service, snapshot, sync; or `include`
 
     t.yaml:5:5: this step has two actions: `remind` and `check`
     3 |   - name: nothing

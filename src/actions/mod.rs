@@ -6,6 +6,7 @@ pub mod check;
 pub mod command;
 pub mod copy;
 pub mod file;
+pub mod git;
 pub mod link;
 pub mod migrate;
 pub mod moves;
@@ -51,6 +52,7 @@ pub enum Action {
     Command(command::Command),
     Copy(copy::Copy),
     File(file::File),
+    Git(git::Git),
     Link(link::Link),
     Migrate(migrate::Migrate),
     Notify(notify::Notify),
@@ -74,6 +76,7 @@ impl Action {
             Self::Command(_) => "command",
             Self::Copy(_) => "copy",
             Self::File(_) => "file",
+            Self::Git(_) => "git",
             Self::Link(_) => "link",
             Self::Migrate(_) => "migrate",
             Self::Notify(_) => "notify",
@@ -97,6 +100,7 @@ impl Action {
             Self::Command(a) => a,
             Self::Copy(a) => a,
             Self::File(a) => a,
+            Self::Git(a) => a,
             Self::Link(a) => a,
             Self::Migrate(a) => a,
             Self::Notify(a) => a,

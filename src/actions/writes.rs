@@ -325,13 +325,21 @@ pub fn copy_exactly(cx: &StepContext<'_>, from: &Path, to: &Path) -> Result<()> 
     set_mtime(to, mtime_ns(&meta)).cannot(|| format!("set the time of {}", to.display()))
 }
 
+/// Makes a link anew.
+///
+/// # Errors
+/// When it is refused.
 #[cfg(unix)]
-fn make_link(_cx: &StepContext<'_>, at: &Path, to: &Path) -> Result<()> {
+pub(super) fn make_link(_cx: &StepContext<'_>, at: &Path, to: &Path) -> Result<()> {
     std::os::unix::fs::symlink(to, at).cannot(|| format!("make the link {}", at.display()))
 }
 
+/// Makes a link anew.
+///
+/// # Errors
+/// When it is refused.
 #[cfg(not(unix))]
-fn make_link(cx: &StepContext<'_>, at: &Path, to: &Path) -> Result<()> {
+pub(super) fn make_link(cx: &StepContext<'_>, at: &Path, to: &Path) -> Result<()> {
     cx.platform.make_link(at, to)
 }
 

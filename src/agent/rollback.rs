@@ -6,6 +6,8 @@ use super::resume::{Intent, Resume};
 use super::stranded::stranded;
 use super::worker::Worker;
 use super::{journal, prune, queries};
+use crate::actions::UndoRecord;
+use crate::actions::git::GitUndo;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::events::{EventKind, Outcome, RunId};
 use crate::files;
@@ -13,7 +15,7 @@ use crate::paths::WinPath;
 use crate::plan::{Hold, InstrumentPlan};
 use crate::protocol::{RollbackOptions, RollbackPreview};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What is left to do when nobody knows any more what a run did.
@@ -165,6 +167,7 @@ fn newer_files(machine: &Machine, runs: &[Finished]) -> Result<Vec<String>> {
     let mut seen: BTreeSet<WinPath> = BTreeSet::new();
     let mut newer = Vec::new();
     for run in runs {
+        newer.extend(newer_commits(run)?);
         for (guarded, paths) in changed_since(machine, &run.dir)? {
             if seen.insert(guarded.folder) {
                 newer.extend(paths.iter().map(WinPath::to_string));
@@ -172,6 +175,18 @@ fn newer_files(machine: &Machine, runs: &[Finished]) -> Result<Vec<String>> {
         }
     }
     Ok(newer)
+}
+
+/// Work trees of git that have commits made since the run. Only the last step that changed a tree knows how it was left.
+fn newer_commits(run: &Finished) -> Result<Vec<String>> {
+    let mut last: BTreeMap<&Path, &GitUndo> = BTreeMap::new();
+    for intent in run.resume.open_intents() {
+        if let UndoRecord::Git(undo) = &intent.record {
+            last.insert(undo.tree(), undo);
+        }
+    }
+    let trees = last.into_values().filter_map(|undo| undo.newer_commits().transpose());
+    trees.map(|tree| tree.map(|path| format!("{} (commits made since)", path.display()))).collect()
 }
 
 /// Carries a rollback out, from wherever it is.

@@ -43,6 +43,27 @@ pub struct RefMoves {
     pub added: Vec<RelPath>,
 }
 
+/// What came of taking a migration back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenBack {
+    /// What could not be put back.
+    pub left: Vec<String>,
+    /// Work trees whose migration was pushed, so that it was taken back by a commit, which is to be pushed too.
+    pub to_push: Vec<String>,
+}
+
+/// How a branch stands to a migration.
+enum Standing {
+    /// It ends with the migration.
+    Migrated,
+    /// It is as before, or has a commit that says so.
+    TakenBack,
+    /// The remote has the migration, and nothing came after it that still counts. What others may have is not rewritten.
+    Pushed,
+    /// Somebody else went on.
+    Moved,
+}
+
 /// A tag, and what it named before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TagMove {
@@ -162,6 +183,25 @@ impl Repo {
         Ok((code == 0).then(|| lossy(&output).trim().to_owned()))
     }
 
+    /// How a branch stands to a migration.
+    fn standing(&self, now: &str, moves: &RefMoves) -> Result<Standing> {
+        if now == moves.old {
+            return Ok(Standing::TakenBack);
+        }
+        let has =
+            |tree: &str| Ok::<_, Error>(self.value(&format!("{now}^{{tree}}"))? == self.value(&format!("{tree}^{{tree}}"))?);
+        let pushed = !self.git(&["for-each-ref", "--count=1", "--contains", &moves.new, "refs/remotes"]).text()?.is_empty();
+        if !pushed {
+            return Ok(if now == moves.new { Standing::Migrated } else { Standing::Moved });
+        }
+        let follows = self.git(&["merge-base", "--is-ancestor", &moves.new, now]).run_to(&[0, 1, 128])?.0 == 0;
+        match follows {
+            true if has(&moves.new)? => Ok(Standing::Pushed),
+            true if has(&moves.old)? => Ok(Standing::TakenBack),
+            _ => Ok(Standing::Moved),
+        }
+    }
+
     /// True when the index holds what a commit does.
     fn index_is(&self, commit: &str) -> Result<bool> {
         Ok(self.git(&["diff-index", "--cached", "--quiet", commit, "--"]).run_to(&[0, 1])?.0 == 0)
@@ -208,15 +248,22 @@ pub fn move_refs(moves: &RefMoves) -> Result<()> {
 ///
 /// # Errors
 /// When git cannot be run.
-pub fn take_back_refs(moves: &RefMoves) -> Result<Vec<String>> {
+pub fn take_back_refs(moves: &RefMoves) -> Result<TakenBack> {
     let repo = Repo { folder: moves.folder.clone() };
     let branch = format!("refs/heads/{}", moves.branch);
-    let mut left = Vec::new();
+    let (mut left, mut to_push) = (Vec::new(), Vec::new());
     let mut lines = String::new();
-    match repo.value(&branch)? {
-        Some(now) if now == moves.new => lines.push_str(&format!("update {branch} {} {}\n", moves.old, moves.new)),
-        Some(now) if now == moves.old => {}
-        _ => left.push(format!("the branch {} of {} has been moved since", moves.branch, moves.folder.display())),
+    let now = repo.value(&branch)?.unwrap_or_default();
+    match repo.standing(&now, moves)? {
+        Standing::Migrated => lines.push_str(&format!("update {branch} {} {now}\n", moves.old)),
+        Standing::TakenBack => {}
+        Standing::Pushed => {
+            let commit = repo.git(&["commit-tree", &format!("{}^{{tree}}", moves.old), "-p", &now, "-F", "-"]);
+            let commit = commit.input(b"Take back the migration".to_vec()).text()?;
+            lines.push_str(&format!("update {branch} {} {now}\n", commit.trim()));
+            to_push.push(moves.folder.display().to_string());
+        }
+        Standing::Moved => left.push(format!("the branch {} of {} has been moved since", moves.branch, moves.folder.display())),
     }
     for tag in &moves.tags {
         let name = format!("refs/tags/{}", tag.name);
@@ -234,7 +281,7 @@ pub fn take_back_refs(moves: &RefMoves) -> Result<Vec<String>> {
         repo.git(&["update-index", "--force-remove", "-z", "--stdin"]).input(list(&moves.added)).text()?;
         repo.git(&["update-index", "--add", "--remove", "-z", "--stdin"]).input(list(&moves.known)).text()?;
     }
-    Ok(left)
+    Ok(TakenBack { left, to_push })
 }
 
 /// Lets a remote lead to its new address, or back to its old one.

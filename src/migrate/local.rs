@@ -21,7 +21,7 @@ pub fn put_in_place(folder: &Path, prepared: &Prepared) -> Result<()> {
     let mut lost = moves.back();
     if let Some(refs) = &prepared.refs {
         match take_back_refs(refs) {
-            Ok(left) => lost.extend(left),
+            Ok(taken_back) => lost.extend(taken_back.left),
             Err(e) => lost.push(e.to_string()),
         }
     }

@@ -2,7 +2,7 @@
 //! instrument the settings belong to an account of their own, and git works as that account alone.
 
 use super::chain::Chain;
-use super::git::{RefMoves, RemoteMove, Repo, move_refs, point_remote, take_back_refs};
+use super::git::{RefMoves, RemoteMove, Repo, TakenBack, move_refs, point_remote, take_back_refs};
 use super::run::{Left, LeftWhat, Passed, Site, migrate};
 use super::tree::{FileChange, Tree};
 use crate::error::{Error, Result};
@@ -157,7 +157,7 @@ pub enum Answer {
     Prepared(Box<Prepared>),
     Shown,
     /// What could not be taken back.
-    TakenBack(Vec<String>),
+    TakenBack(TakenBack),
 }
 
 impl Task {
@@ -175,7 +175,7 @@ impl Task {
             }
             Self::TakeBack(shown) => {
                 shown.remotes.iter().rev().try_for_each(|remote| point_remote(remote, true))?;
-                shown.refs.as_ref().map_or(Ok(Vec::new()), take_back_refs).map(Answer::TakenBack)
+                shown.refs.as_ref().map_or(Ok(TakenBack::default()), take_back_refs).map(Answer::TakenBack)
             }
         }
     }

@@ -20,6 +20,7 @@ pub(super) fn places(action: &Action) -> Vec<(String, &Place)> {
             found.push(("/copy/to".to_owned(), Some(&a.to)));
         }
         Action::File(a) => found.push(("/file/path".to_owned(), Some(&a.path))),
+        Action::Git(a) => found.push(("/git/at".to_owned(), Some(&a.at))),
         Action::Link(a) => {
             found.push(("/link/at".to_owned(), Some(&a.at)));
             found.push(("/link/to".to_owned(), Some(&a.to)));

@@ -6,13 +6,14 @@ use crate::units::Span;
 use std::time::Duration;
 
 /// How long one attempt of an action may take, in minutes, unless the step says `timeout:`.
-pub const TIMEOUTS: [(&str, u64); 17] = [
+pub const TIMEOUTS: [(&str, u64); 18] = [
     ("ask", 60),
     ("backup", 60),
     ("check", 2),
     ("command", 10),
     ("copy", 30),
     ("file", 2),
+    ("git", 10),
     ("link", 2),
     ("migrate", 10),
     ("notify", 2),
@@ -42,10 +43,10 @@ pub fn default_timeout(action: &Action) -> Span {
     Span(table.max(waiting))
 }
 
-/// Who runs a step: external programs belong to the instrument's session, all else to the agent.
+/// Who runs a step: external programs and git trees belong to the instrument's session, all else to the agent.
 pub fn default_run_as(action: &Action) -> RunAs {
     match action {
-        Action::Command(_) | Action::Migrate(_) => RunAs::Instrument,
+        Action::Command(_) | Action::Git(_) | Action::Migrate(_) => RunAs::Instrument,
         _ => RunAs::Admin,
     }
 }

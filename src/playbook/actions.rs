@@ -6,6 +6,7 @@ use crate::actions::backup::Backup;
 use crate::actions::check::Check;
 use crate::actions::command::Command;
 use crate::actions::file::File;
+use crate::actions::git::Git;
 use crate::actions::notify::Notify;
 use crate::actions::sync::Sync;
 use crate::error::Error;
@@ -21,6 +22,7 @@ pub(super) fn check_action(action: &Action, below: &str, spot: &Spot<'_>, errors
         Action::Check(check) => args.check(check),
         Action::Command(command) => args.command(command),
         Action::File(file) => args.file(file),
+        Action::Git(git) => args.git(git),
         Action::Notify(notify) => args.notify(notify),
         Action::Process(process) if process.under.is_empty() && process.named.is_empty() => {
             args.wrong("", "`process` names no programs", "say `under: [place]`, or `named: [program.exe]`");
@@ -135,6 +137,21 @@ impl Arguments<'_, '_> {
         let parts = !file.lines.is_empty() || !file.absent_lines.is_empty() || !file.ini.is_empty();
         let whole = [("content", file.content.is_some()), ("template", file.template.is_some())];
         self.exactly_one("`file`", &[whole[0], whole[1], (first_part(file), parts)]);
+    }
+
+    fn git(&mut self, git: &Git) {
+        let names = [&git.commit, &git.merge, &git.tag, &git.new_branch, &git.url];
+        if names.iter().all(|name| name.is_none()) && !git.pull && !git.push {
+            let next =
+                "give it any of: commit, pull, merge, tag, new_branch, url, push; to look at a work tree use `check: {git: ...}`";
+            self.wrong("", "`git` has nothing to do", next);
+        }
+        for (key, value) in [("commit", &git.commit), ("merge", &git.merge), ("tag", &git.tag), ("new_branch", &git.new_branch)] {
+            // Git would take such a name for an option.
+            if value.as_ref().is_some_and(|v| v.is_empty() || (key != "commit" && v.starts_with('-'))) {
+                self.wrong(&format!("/{key}"), format!("`{key}` is no such name"), "write a name, or leave the key out");
+            }
+        }
     }
 
     fn notify(&mut self, notify: &Notify) {

@@ -237,7 +237,7 @@ fn single_action(step: &Step, spot: &Spot<'_>) -> Result<Action, Error> {
         0 => Err(spot.error(
             "",
             "this step has no action",
-            "give it one of: ask, backup, check, command, copy, file, link, \
+            "give it one of: ask, backup, check, command, copy, file, git, link, \
              migrate, notify, process, reboot, remind, remove, restore, service, snapshot, sync; or `include`",
         )),
         n => {
@@ -254,7 +254,7 @@ fn misplaced(phase: Phase, step: &Step, action: &Action, spot: &Spot<'_>) -> Vec
     let mut errors = Vec::new();
     let name = action.name();
     let below = format!("/{name}");
-    let mutates = matches!(name, "link" | "migrate" | "reboot" | "remove" | "restore" | "service" | "sync");
+    let mutates = matches!(name, "git" | "link" | "migrate" | "reboot" | "remove" | "restore" | "service" | "sync");
     if name == "notify" && phase != Phase::Close {
         let next = "move the step to `close`, where the release can no longer be undone";
         errors.push(spot.error(&below, "`notify` cannot be taken back, so it stands in `close` only", next));
@@ -262,8 +262,13 @@ fn misplaced(phase: Phase, step: &Step, action: &Action, spot: &Spot<'_>) -> Vec
         let message = format!("`{name}` changes the instrument, and in `stage` nothing is undone");
         errors.push(spot.error(&below, message, "move the step to `apply`: its content is fetched during `stage` anyway"));
     }
+    if matches!(action, Action::Git(git) if git.push) && phase != Phase::Close {
+        let next = "make a step of its own in `close`, where the release can no longer be undone";
+        errors.push(spot.error("/git/push", "what is pushed cannot be taken back, so `push` stands in `close` only", next));
+    }
     let external = matches!(action, Action::Command(_) | Action::Migrate(_));
-    if step.run_as == Some(RunAs::Instrument) && !external && !matches!(action, Action::Check(_) | Action::Snapshot(_)) {
+    let by_programs = external || matches!(action, Action::Check(_) | Action::Git(_) | Action::Snapshot(_));
+    if step.run_as == Some(RunAs::Instrument) && !by_programs {
         let message = format!("`{name}` cannot run `as: instrument`");
         errors.push(spot.error("/as", message, "leave `as` out: the agent does this itself, and keeps the files' owner"));
     }

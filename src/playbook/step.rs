@@ -130,6 +130,8 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<actions::file::File>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git: Option<actions::git::Git>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<actions::link::Link>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migrate: Option<actions::migrate::Migrate>,
@@ -163,6 +165,7 @@ impl Step {
             self.command.clone().map(Action::Command),
             self.copy.clone().map(Action::Copy),
             self.file.clone().map(Action::File),
+            self.git.clone().map(Action::Git),
             self.link.clone().map(Action::Link),
             self.migrate.clone().map(Action::Migrate),
             self.notify.clone().map(Action::Notify),

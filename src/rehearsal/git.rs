@@ -1,4 +1,4 @@
-//! The `.git` of the rehearsal's server, made by the git program.
+//! The `.git` of the rehearsal's server and the call of the git program that makes it.
 
 use crate::error::{Error, IoContext, Result};
 use std::path::Path;
@@ -56,7 +56,8 @@ pub(super) fn commit(folder: &Path, version: &str) -> Result<()> {
     run(folder, &["read-tree", "HEAD"])
 }
 
-fn run(folder: &Path, arguments: &[&str]) -> Result<()> {
+/// Runs git with settings of its own, and the same names and dates each time.
+pub(super) fn run(folder: &Path, arguments: &[&str]) -> Result<()> {
     let what = || format!("run git {} in {}", arguments.join(" "), folder.display());
     let output = Command::new("git")
         .args(SETTINGS)

@@ -7,6 +7,7 @@ mod content;
 mod git;
 mod kit;
 mod sandbox;
+mod settings;
 mod shape;
 
 pub use kit::{RehearsalKits, make_kits};

@@ -157,6 +157,11 @@ pub fn make_sandboxes(folder: &Path, specs: &[SandboxSpec], installed: Option<&R
         if let Some(release) = installed {
             sandbox.install(release)?;
         }
+        if let Some(server) = installed.and_then(|release| release.component("EPICS"))
+            && server.join(".git").exists()
+        {
+            super::settings::make(sandbox)?;
+        }
         // Last: `sandbox.json` says that all is there.
         sandbox.make(&SandboxState::default())
     })?;

@@ -26,6 +26,8 @@ mod rollback;
 #[cfg(target_os = "linux")]
 mod secrets;
 #[cfg(target_os = "linux")]
+mod settings;
+#[cfg(target_os = "linux")]
 mod stranded;
 mod twice;
 mod whole;

@@ -106,7 +106,8 @@ impl Migrate {
             server: Some(cx.native(&self.server)?).filter(|server| server.is_dir()),
             to: self.to.clone().filter(|to| !to.is_empty()),
             commit: how == How::Real,
-            clean: how != How::Look,
+            // Steps before this one may commit what is uncommitted.
+            clean: how == How::Real,
             remotes: true,
         };
         match task::run(cx, &Task::Prepare(order))? {
@@ -255,8 +256,12 @@ impl MigrateUndo {
     /// When a rename is refused, or git cannot be run.
     pub fn undo(&self, cx: &StepContext<'_>) -> Result<Undone> {
         let mut undone = self.moves.undo(cx)?;
-        if let Answer::TakenBack(left) = task::run(cx, &Task::TakeBack(self.shown.clone()))? {
-            undone.left.extend(left);
+        if let Answer::TakenBack(taken_back) = task::run(cx, &Task::TakeBack(self.shown.clone()))? {
+            undone.left.extend(taken_back.left);
+            for tree in taken_back.to_push {
+                let shown = shown(cx, Path::new(&tree));
+                cx.progress.remind(&format!("{shown} was pushed, and is taken back by a new commit: push it with `git push`"));
+            }
         }
         Ok(undone)
     }

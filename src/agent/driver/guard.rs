@@ -176,6 +176,7 @@ pub(crate) fn changes_files(step: &PlanStep) -> bool {
             | Action::Link(_)
             | Action::Migrate(_)
             | Action::Restore(_)
+            | Action::Git(_)
     );
     step.skip.is_none() && step.phase == Phase::Apply && (by_itself || !step.writes.is_empty())
 }

@@ -18,6 +18,7 @@ use super::machine::Machine;
 use super::prune;
 use super::resume::Resume;
 use super::run::{Run, cancelled};
+use crate::actions::Action;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{EventKind, LongStep, Outcome};
 use crate::plan::{Hold, PlanStep};
@@ -206,13 +207,22 @@ impl Driver {
     }
 
     fn close_phase(&mut self) {
-        if let Err(error) = self.keep_state() {
-            self.run.emit(EventKind::Reminder { text: format!("the state after the release was not kept: {error}") });
-        }
+        self.keep_state_or_say_so();
         if let Err(Halt::Undo(error) | Halt::Stop(error)) = self.phase(Phase::Close) {
             self.run.emit(EventKind::Reminder { text: format!("the release is in place, and closing it failed: {error}") });
         }
+        // What these steps changed in installed trees is the run's as well, and no change made by hand.
+        let changed = |s: &PlanStep| self.resume.steps.get(&s.id).is_some_and(|end| end.outcome == Outcome::Changed);
+        if self.steps_of(Phase::Close).iter().any(|s| matches!(s.action, Action::Git(_)) && changed(s)) {
+            self.keep_state_or_say_so();
+        }
         self.make_room_for_the_next();
+    }
+
+    fn keep_state_or_say_so(&self) {
+        if let Err(error) = self.keep_state() {
+            self.run.emit(EventKind::Reminder { text: format!("the state after the release was not kept: {error}") });
+        }
     }
 
     /// What the releases before the last ones kept for their undo goes. Nothing depends on it.

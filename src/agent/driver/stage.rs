@@ -83,7 +83,7 @@ impl Driver {
 
     /// Steps of a logged-on account need somebody logged on under it.
     fn check_sessions(&self, later: &[PlanStep]) -> Result<()> {
-        let needs = |s: &&PlanStep| s.run_as == RunAs::Instrument && matches!(s.action, Action::Command(_));
+        let needs = |s: &&PlanStep| s.run_as == RunAs::Instrument && matches!(s.action, Action::Command(_) | Action::Git(_));
         let Some(step) = later.iter().find(needs) else { return Ok(()) };
         let Some(account) = self.run.plan.accounts.get("instrument").filter(|a| a.logged_on) else { return Ok(()) };
         let present = self.machine.platform.logged_on()?;

@@ -1,7 +1,7 @@
 //! What files cost: makes the kit that the benches release, and indexes a tree beside a plain read of it.
 //!
 //! ```text
-//! files kit DIR SHAPE     the two releases of `small` or `large` in DIR
+//! files kit DIR SHAPE     the two releases of `small`, `large` or `plain` (large, without git) in DIR
 //! files index DIR ROUNDS  one line of JSON a round: milliseconds to index DIR with no hash known, and to read it
 //! ```
 
@@ -22,6 +22,7 @@ fn main() -> Done {
     match given.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["kit", folder, "small"] => make(folder, &KitShape::small()),
         ["kit", folder, "large"] => make(folder, &KitShape::large()),
+        ["kit", folder, "plain"] => make(folder, &KitShape::large().without_git()),
         ["index", folder, rounds] => index(Path::new(folder), rounds.parse()?),
         _ => Ok(writeln!(stdout(), "run scripts/bench, which gives this its arguments")?),
     }

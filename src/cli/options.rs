@@ -95,6 +95,13 @@ fn written<T: FromStr<Err = Error>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|e: Error| e.with_advice())
 }
 
+fn rate(text: &str) -> Result<Size, String> {
+    match written::<Size>(text)? {
+        Size(0) => Err("nothing would ever arrive: leave it out for no limit".to_owned()),
+        size => Ok(size),
+    }
+}
+
 /// True when arguments that could not be understood ask for JSON.
 pub(super) fn wants_json(arguments: impl Iterator<Item = OsString>) -> bool {
     let mut before = OsString::new();
@@ -172,7 +179,7 @@ pub struct RunOptions {
     #[arg(long, value_name = "TIME", value_parser = written::<Span>)]
     pub deadline: Option<Span>,
     /// Bytes per second over all links together, for example `20MB`
-    #[arg(long, value_name = "SIZE", value_parser = written::<Size>)]
+    #[arg(long, value_name = "SIZE", value_parser = rate)]
     pub limit_rate: Option<Size>,
     /// Only steps with one of these tags
     #[arg(long, value_name = "TAG", value_delimiter = ',')]

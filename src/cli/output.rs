@@ -29,3 +29,9 @@ pub(super) fn error(form: Option<OutputForm>, error: &Error) {
     // Nothing is left to do when even standard error is closed.
     let _ = io::stderr().write_all(text.as_bytes());
 }
+
+/// Tells an operator something that stops nothing.
+pub(super) fn warn(text: &str) {
+    // A warning that nobody can see is no reason to stop.
+    let _ = writeln!(io::stderr(), "warning: {text}");
+}

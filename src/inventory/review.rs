@@ -31,6 +31,12 @@ pub(super) fn names(file: &InventoryFile, tree: &Tree) -> Result<()> {
                 .next("use the machine's name, for example NDXLARMOR; a longer host name goes into `host:`");
             return Err(placed(error, position()));
         }
+        if names::EVERYTHING.iter().any(|n| n.eq_ignore_ascii_case(name)) {
+            let error =
+                Error::bad_input(format!("`{name}` cannot be an instrument's name: patterns use it for every instrument"))
+                    .next("use the machine's name, for example NDXLARMOR");
+            return Err(placed(error, position()));
+        }
         if let Some(first) = known.insert(names::short(name).to_lowercase(), name) {
             return Err(twice(tree, first, name));
         }

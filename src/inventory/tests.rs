@@ -249,6 +249,14 @@ fn names_that_cannot_be() {
       |   ^
     next: use the machine's name, for example NDXLARMOR; a longer host name goes into `host:`
     ");
+    assert_snapshot!(said("instruments: {All: {}}\n"), @r"
+    inv/t.yaml:4:15: `All` cannot be an instrument's name: patterns use it for every instrument
+    2 |   host: '{{ name }}.isis'
+    3 |   transport: {ssh: {user: admin, port: 22}}
+    4 | instruments: {All: {}}
+      |               ^
+    next: use the machine's name, for example NDXLARMOR
+    ");
     assert_snapshot!(said("groups: {all: {}}\ninstruments: {NDXLOQ: {}}\n"), @r"
     inv/t.yaml:4:10: `all` cannot be a group's name: patterns use it for every instrument
     2 |   host: '{{ name }}.isis'

@@ -5,7 +5,7 @@ use super::lead::{Led, lead};
 use super::secrets::RunSecrets;
 use super::{Fleet, confirm, content, dry_run};
 use crate::actions::Action;
-use crate::cli::{GlobalOptions, RunOptions};
+use crate::cli::{GlobalOptions, RunOptions, output};
 use crate::engine::{Job, Limits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::check_state_folder;
@@ -155,11 +155,23 @@ fn first_checks(plan: &InstrumentPlan) -> InstrumentPlan {
     InstrumentPlan { steps: checks, secrets: Vec::new(), ..plan.clone() }
 }
 
+/// A release that lacks a component may be meant so, or half copied. Whoever is asked to confirm sees it there.
+fn warn_of_older_parts(plan: &Plan) {
+    let Some(kit) = &plan.kit else { return };
+    for (component, release) in &kit.borrowed {
+        let version = &kit.version;
+        output::warn(&format!("{component} is not in {version}: it comes from {release}, also where a newer one is installed"));
+    }
+}
+
 /// Asks the instruments what would change, or asks for confirmation and runs the plan.
 ///
 /// # Errors
 /// When it is not confirmed, or cannot be kept.
 pub(in crate::cli) fn go(global: &GlobalOptions, prepared: Prepared, options: &RunOptions) -> Result<u8> {
+    if options.dry_run || options.yes {
+        warn_of_older_parts(&prepared.plan);
+    }
     if options.dry_run {
         return dry_run::ask(global, &prepared, options);
     }

@@ -1,6 +1,7 @@
 //! `ibexdeploy runs resume`.
 
 use crate::cli::operate::{Fleet, Led, ask, kept_plan_content, lead, limits, new_run, resolve, stored_plan_content};
+use crate::cli::output::warn;
 use crate::cli::{GlobalOptions, RunOptions, TargetOptions};
 use crate::engine::Job;
 use crate::error::{Error, Result};
@@ -11,7 +12,6 @@ use crate::protocol::{Query, QueryReply};
 use clap::Args;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -154,9 +154,4 @@ fn ended(state: &RunState) -> BTreeSet<String> {
 /// Content that cannot be sent, with what to do about it.
 fn warn_of(error: &Error) {
     warn(&error.with_advice());
-}
-
-fn warn(text: &str) {
-    // A warning that nobody can see is no reason to stop.
-    let _ = writeln!(std::io::stderr(), "warning: {text}");
 }

@@ -132,7 +132,7 @@ impl<'a> Report<'a> {
     /// A block for each way in which instruments did not end well, or had a failed step although they did.
     fn failures(&self, screen: Screen) -> String {
         let mut blocks: Vec<(String, Vec<&str>)> = Vec::new();
-        for i in self.state.instruments.iter().filter(|i| i.failed() || !i.failed_steps.is_empty()) {
+        for i in self.state.instruments.iter().filter(|i| !self.as_asked(i) && (i.failed() || !i.failed_steps.is_empty())) {
             let block = failure(i, screen);
             match blocks.iter_mut().find(|(same, _)| *same == block) {
                 Some((_, who)) => who.push(&i.name),
@@ -140,6 +140,11 @@ impl<'a> Report<'a> {
             }
         }
         blocks.iter().map(|(block, who)| format!("  {}: {block}", screen.bold(&clean(&names(who))))).collect()
+    }
+
+    /// True when a rollback was what somebody wanted.
+    fn as_asked(&self, i: &InstrumentState) -> bool {
+        self.state.playbook == "rollback" && i.outcome == Some(Outcome::RolledBack) && i.failed_steps.is_empty()
     }
 
     /// What people have to do or know, each once with all its instruments; the run's own first.

@@ -429,3 +429,22 @@ fn colours_only_where_they_are_understood() {
     assert!(coloured.contains("\u{1b}[32mchanged\u{1b}[0m"));
     assert_eq!(console::strip_ansi_codes(&coloured), Report::new(&state, &place()).text(columns(100)));
 }
+
+#[test]
+fn a_rollback_that_was_asked_for_is_nothing_that_went_wrong() {
+    let mut story = Story::begin(&["NDXLOQ"], false);
+    for event in &mut story.events {
+        if let EventKind::RunStarted { playbook, .. } = &mut event.kind {
+            "rollback".clone_into(playbook);
+        }
+    }
+    story.at("NDXLOQ", EventKind::RollbackStarted { because: "it was asked for".into() });
+    story.at("NDXLOQ", EventKind::RollbackFinished { ok: true, left: vec![] });
+    story.end("NDXLOQ", Outcome::RolledBack, 0, None).finish(0, None);
+    let mut state = RunState::default();
+    for event in &story.events {
+        state.apply(event);
+    }
+    let report = Report::new(&state, &place()).text(Screen::PLAIN);
+    assert!(report.contains("rolled_back") && !report.contains("What went wrong"), "{report}");
+}

@@ -16,6 +16,12 @@ fn command_lines() {
 
     For more information, try '--help'.
     ");
+    assert_snapshot!(run(&["--limit-rate", "0"]), @"
+    exit 2
+    error: invalid value '0' for '--limit-rate <SIZE>': nothing would ever arrive: leave it out for no limit
+
+    For more information, try '--help'.
+    ");
     assert_snapshot!(run(&["--batch", "0"]), @"
     exit 2
     error: invalid value '0' for '--batch <N>': it must be a whole number, 1 or more

@@ -119,12 +119,12 @@ enum Found {
 
 impl Found {
     /// What an earlier life of the worker left. A wrapper that has its order and not yet its lock is waited for:
-    /// another one beside it would run the program twice.
+    /// another one beside it would run the program twice, and what it is about to do is not lost.
     fn look_back(dir: &Path) -> Result<Self> {
         let begun = Instant::now();
         loop {
             let found = Self::look(dir)?;
-            let starting = matches!(found, Self::None) && pid_in(dir).is_some_and(super::detach::is_alive);
+            let starting = matches!(found, Self::None | Self::Lost) && pid_in(dir).is_some_and(super::detach::is_alive);
             if !starting || begun.elapsed() > GRACE {
                 return Ok(found);
             }
@@ -133,12 +133,15 @@ impl Found {
     }
 
     fn look(dir: &Path) -> Result<Self> {
-        // The lock first: a job that ends between the two looks has written its exit code before it let go.
-        let alive = dir.join("lock").exists() && try_lock(&dir.join("lock"))?.is_none();
+        // The lock first, and once: a job that ends between the two looks has written its exit code before it let go,
+        // and one that begins between them is none yet.
+        let lock = dir.join("lock");
+        let begun = lock.exists();
+        let alive = begun && try_lock(&lock)?.is_none();
         match read_json(&dir.join("exit.json"))? {
             Some(exit) => Ok(Self::Ended(exit)),
             None if alive => Ok(Self::Alive),
-            None if dir.join("lock").exists() => Ok(Self::Lost),
+            None if begun => Ok(Self::Lost),
             None => Ok(Self::None),
         }
     }
@@ -289,9 +292,7 @@ pub fn run_job(dir: &Path) -> Result<()> {
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).cannot(|| "read the job from standard input")?;
     let job: JobSpec = serde_json::from_str(&text).map_err(|e| Error::usage("standard input holds no job").because(e))?;
-    let Some(alive) = try_lock(&dir.join("lock"))? else {
-        return Err(Error::new(ErrorKind::Refused, format!("the job in {} runs already", dir.display())));
-    };
+    let alive = lock_of(dir)?;
     let mut output = Output::open(&dir.join("output.log"), &job.secrets)?;
     let exit = match run_program(&job, &mut output) {
         Ok(status) => Exit { code: code_of(status), error: None },
@@ -302,6 +303,20 @@ pub fn run_job(dir: &Path) -> Result<()> {
     drop(alive);
     output.finish();
     Ok(())
+}
+
+/// Takes the lock of a job. Whoever looks whether it is held holds it for a moment.
+fn lock_of(dir: &Path) -> Result<File> {
+    let begun = Instant::now();
+    loop {
+        if let Some(lock) = try_lock(&dir.join("lock"))? {
+            return Ok(lock);
+        }
+        if begun.elapsed() > SETTLE {
+            return Err(Error::new(ErrorKind::Refused, format!("the job in {} runs already", dir.display())));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn run_program(job: &JobSpec, output: &mut Output) -> Result<ExitStatus> {
@@ -354,6 +369,18 @@ mod tests {
         fn note(&self, _text: &str) {}
         fn remind(&self, _text: &str) {}
         fn hand_changes(&self, _component: &str, _files: Option<u64>, _archive: Option<&str>) {}
+    }
+
+    #[test]
+    fn a_wrapper_that_has_begun_and_has_not_its_lock_yet_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().to_path_buf();
+        File::create(dir.join("lock")).unwrap();
+        std::fs::write(dir.join("pid"), std::process::id().to_string()).unwrap();
+        let ending = dir.join("exit.json");
+        let wrapper = std::thread::spawn(move || write_json(&ending, &Exit { code: 7, error: None }).unwrap());
+        assert!(matches!(Found::look_back(&dir).unwrap(), Found::Ended(Exit { code: 7, .. })));
+        wrapper.join().unwrap();
     }
 
     #[test]

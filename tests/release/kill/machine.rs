@@ -28,10 +28,19 @@ pub(crate) fn agents(folder: &Path) -> Vec<String> {
     processes(folder).into_iter().map(|(pid, words)| format!("{pid} {}", words[1..].join(" "))).collect()
 }
 
-/// The workers of a sandbox.
+/// The workers of a sandbox. What a worker has forked, and which is about to become another program, looks like one: to
+/// kill it would be to kill that program.
 pub(crate) fn workers(root: &Path) -> Vec<u32> {
     let is_worker = |words: &[String]| words.get(1..3) == Some(&["agent".to_owned(), "worker".to_owned()]);
-    processes(root).into_iter().filter(|(_, words)| is_worker(words)).map(|(pid, _)| pid).collect()
+    let alike: Vec<u32> = processes(root).into_iter().filter(|(_, words)| is_worker(words)).map(|(pid, _)| pid).collect();
+    alike.iter().copied().filter(|pid| parent(*pid).is_none_or(|parent| !alike.contains(&parent))).collect()
+}
+
+/// The process that started another one; nothing when that has ended.
+fn parent(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in brackets, and may hold anything; state and parent follow it.
+    stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// `kill -9`.

@@ -285,3 +285,13 @@ impl<T> IoContext<T> for std::io::Result<T> {
         self.map_err(|e| Error::io(what(), &e))
     }
 }
+
+/// The first ten of many, as lines of an error's output; a last line says how many more there are.
+pub(crate) fn first_named<T: fmt::Display>(all: &[T]) -> Vec<String> {
+    const NAMED: usize = 10;
+    let mut named: Vec<String> = all.iter().take(NAMED).map(|one| format!("  {one}")).collect();
+    if all.len() > NAMED {
+        named.push(format!("  and {} more", all.len() - NAMED));
+    }
+    named
+}

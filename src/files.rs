@@ -47,6 +47,15 @@ pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     write(path, &bytes)
 }
 
+/// The same for people to read, with a line for each value.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn write_pretty_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let bytes = serde_json::to_vec_pretty(value).map_err(|e| Error::internal(format!("cannot {}", writing(path))).because(e))?;
+    write(path, &bytes)
+}
+
 /// Reads a JSON file; nothing when there is none.
 ///
 /// # Errors

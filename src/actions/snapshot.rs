@@ -95,8 +95,7 @@ fn kept(path: &Path) -> Result<Option<Kept>> {
 }
 
 fn keep(path: &Path, kept: &Kept) -> Result<()> {
-    let text = serde_json::to_vec_pretty(kept).map_err(|e| Error::internal("cannot write a snapshot").because(e))?;
-    files::write(path, &text)
+    files::write_pretty_json(path, kept)
 }
 
 /// What differs, by name: the value before and after, where there is one. What only one of the two looked at is left out.

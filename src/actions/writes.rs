@@ -161,8 +161,7 @@ impl SavedFolder {
             still_wanted(cx)?;
             copy_exactly(cx, &path.under(&self.folder), &path.under(&self.tree()))
         })?;
-        let bytes = serde_json::to_vec(&now).map_err(|e| Error::internal("cannot write an index").because(e))?;
-        files::write(&self.index_file(), &bytes)
+        files::write_json(&self.index_file(), &now)
     }
 
     fn must_copy(&self, path: &RelPath, entry: &SavedEntry, before: &SavedIndex) -> bool {

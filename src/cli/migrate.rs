@@ -74,7 +74,7 @@ impl Migrate {
 
 fn as_data(prepared: &Prepared, dry_run: bool) -> Value {
     let files: BTreeMap<String, String> =
-        prepared.changes().map(|(path, change)| (path.to_string(), unified(path, &change))).collect();
+        prepared.files.iter().map(|(path, change)| (path.to_string(), unified(path, change))).collect();
     let skipped: Vec<String> = prepared.left.iter().map(ToString::to_string).collect();
     json!({
         "machine": prepared.machine, "from": prepared.from, "to": prepared.to, "dry_run": dry_run,
@@ -91,7 +91,7 @@ fn told(prepared: &Prepared, dry_run: bool) -> String {
     }
     let mut text = String::new();
     if dry_run {
-        prepared.changes().for_each(|(path, change)| text.push_str(&unified(path, &change)));
+        prepared.files.iter().for_each(|(path, change)| text.push_str(&unified(path, change)));
         text.push('\n');
     }
     // The version file changes with each of them.

@@ -253,10 +253,7 @@ impl RunFolder {
 
     /// Writes beside the file and renames, so that a reader never sees half of it.
     fn save<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
-        let path = self.path.join(name);
-        let bytes = serde_json::to_vec_pretty(value)
-            .map_err(|e| Error::internal(format!("cannot write {}", path.display())).because(e))?;
-        files::write(&path, &bytes)
+        files::write_pretty_json(&self.path.join(name), value)
     }
 }
 

@@ -4,7 +4,7 @@
 //! branch, its tags, the index and the files are as they were; what was made until then is garbage that git collects.
 
 use super::run::Migrated;
-use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result, first_named};
 use crate::paths::RelPath;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,9 +16,6 @@ use std::time::Duration;
 
 /// How long one call of git may take: none of these asks a server or a person.
 const LIMIT: Duration = Duration::from_secs(120);
-
-/// Changed paths that are named in an error.
-const NAMED: usize = 10;
 
 /// Variables that would lead git to another repository than the folder's own.
 const FOREIGN: [&str; 6] = ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX"];
@@ -49,7 +46,7 @@ pub struct TakenBack {
     /// What could not be put back.
     pub left: Vec<String>,
     /// Work trees whose migration was pushed, so that it was taken back by a commit, which is to be pushed too.
-    pub to_push: Vec<String>,
+    pub to_push: Vec<PathBuf>,
 }
 
 /// How a branch stands to a migration.
@@ -125,12 +122,8 @@ impl Repo {
         if changed.is_empty() {
             return Ok(());
         }
-        let mut named: Vec<String> = changed.iter().take(NAMED).map(|entry| format!("  {entry}")).collect();
-        if changed.len() > NAMED {
-            named.push(format!("  and {} more", changed.len() - NAMED));
-        }
         Err(Error::step_failed(format!("{} has {} uncommitted changes", self.folder.display(), changed.len()))
-            .with_output(named)
+            .with_output(first_named(&changed))
             .next("commit them, or put them aside, and migrate again; nothing was changed"))
     }
 
@@ -261,7 +254,7 @@ pub fn take_back_refs(moves: &RefMoves) -> Result<TakenBack> {
             let commit = repo.git(&["commit-tree", &format!("{}^{{tree}}", moves.old), "-p", &now, "-F", "-"]);
             let commit = commit.input(b"Take back the migration".to_vec()).text()?;
             lines.push_str(&format!("update {branch} {} {now}\n", commit.trim()));
-            to_push.push(moves.folder.display().to_string());
+            to_push.push(moves.folder.clone());
         }
         Standing::Moved => left.push(format!("the branch {} of {} has been moved since", moves.branch, moves.folder.display())),
     }

@@ -43,7 +43,7 @@ struct Moves<'a> {
 impl Moves<'_> {
     fn all(&mut self, folder: &Path, prepared: &Prepared) -> Result<()> {
         let inside = |path: &RelPath| prepared.deleted.iter().any(|deleted| path.is_within(deleted));
-        for (path, change) in prepared.changes() {
+        for (path, change) in &prepared.files {
             let at = path.under(folder);
             expect_unchanged(&at, change.before.as_deref())?;
             if change.before.is_some() && !inside(path) {

@@ -3,6 +3,7 @@
 use super::xml::Xml;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::paths::{PathPatterns, RelPath};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,9 +43,11 @@ enum Now {
 }
 
 /// What becomes of a file; nothing means that there is none.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileChange {
+    #[serde(with = "bytes")]
     pub before: Option<Vec<u8>>,
+    #[serde(with = "bytes")]
     pub after: Option<Vec<u8>>,
 }
 
@@ -226,5 +229,20 @@ impl Tree {
     /// Folders that are to be deleted, with all that is in them.
     pub fn deleted_folders(&self) -> &[RelPath] {
         &self.gone
+    }
+}
+
+/// Bytes as text: a character for each, so that most of it can be read.
+mod bytes {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
+        bytes.as_ref().map(|b| b.iter().map(|byte| char::from(*byte)).collect::<String>()).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        let byte = |c: char| u8::try_from(u32::from(c)).map_err(|_| serde::de::Error::custom("a character that is no byte"));
+        text.map(|text| text.chars().map(byte).collect()).transpose()
     }
 }

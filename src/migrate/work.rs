@@ -7,7 +7,7 @@ use super::run::{Left, LeftWhat, Passed, Site, migrate};
 use super::tree::{FileChange, Tree};
 use crate::error::{Error, Result};
 use crate::paths::RelPath;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -42,31 +42,17 @@ pub struct Prepared {
     pub machine: String,
     pub passed: Vec<Passed>,
     pub left: Vec<Left>,
-    pub files: BTreeMap<RelPath, Prefilled>,
+    pub files: BTreeMap<RelPath, FileChange>,
     /// Folders to delete with all that is in them.
     pub deleted: Vec<RelPath>,
     pub refs: Option<RefMoves>,
     pub remotes: Vec<RemoteMove>,
 }
 
-/// A [`FileChange`] that can be handed to another process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Prefilled {
-    #[serde(with = "bytes")]
-    pub before: Option<Vec<u8>>,
-    #[serde(with = "bytes")]
-    pub after: Option<Vec<u8>>,
-}
-
 impl Prepared {
     /// True when nothing is to be done.
     pub fn is_done(&self) -> bool {
         self.passed.is_empty()
-    }
-
-    /// The change of each file.
-    pub fn changes(&self) -> impl Iterator<Item = (&RelPath, FileChange)> {
-        self.files.iter().map(|(path, f)| (path, FileChange { before: f.before.clone(), after: f.after.clone() }))
     }
 }
 
@@ -92,14 +78,13 @@ pub fn prepare(order: &Order) -> Result<Prepared> {
         _ => None,
     };
     let remotes = if order.remotes { take_remotes(order, &mut migrated.left)? } else { Vec::new() };
-    let files = tree.changes().into_iter().map(|(path, c)| (path, Prefilled { before: c.before, after: c.after })).collect();
     Ok(Prepared {
         from: migrated.from,
         to: migrated.to,
         machine: site.machine.clone(),
         passed: migrated.passed,
         left: migrated.left,
-        files,
+        files: tree.changes(),
         deleted: tree.deleted_folders().to_vec(),
         refs,
         remotes,
@@ -187,20 +172,5 @@ impl Task {
     pub fn run_text(text: &str) -> Result<String> {
         let task: Self = serde_json::from_str(text).map_err(|e| Error::internal("this is no task of a migration").because(e))?;
         serde_json::to_string(&task.run()).map_err(|e| Error::internal("cannot write an answer").because(e))
-    }
-}
-
-/// Bytes as text: a character for each, so that most of it can be read.
-mod bytes {
-    use super::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
-        bytes.as_ref().map(|b| b.iter().map(|byte| char::from(*byte)).collect::<String>()).serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
-        let text = Option::<String>::deserialize(deserializer)?;
-        let byte = |c: char| u8::try_from(u32::from(c)).map_err(|_| serde::de::Error::custom("a character that is no byte"));
-        text.map(|text| text.chars().map(byte).collect()).transpose()
     }
 }

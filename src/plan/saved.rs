@@ -21,8 +21,7 @@ pub(super) fn sources(request: &PlanRequest<'_>, read: &ReadFiles) -> BTreeMap<S
 /// # Errors
 /// When it cannot be written.
 pub fn save(plan: &Plan, path: &Path) -> Result<()> {
-    let text = serde_json::to_vec_pretty(plan).map_err(|e| Error::internal("cannot write a plan").because(e))?;
-    files::write(path, &text)
+    files::write_pretty_json(path, plan)
 }
 
 /// Reads a plan that [`save`] wrote.

@@ -225,13 +225,10 @@ impl Perform for Backup {
                 made: Timestamp::now(),
                 places,
             };
-            let bytes =
-                serde_json::to_vec_pretty(&catalogue).map_err(|e| Error::internal("cannot write a catalogue").because(e))?;
-            files::write(&part.join("catalogue.json"), &bytes)?;
+            files::write_pretty_json(&part.join("catalogue.json"), &catalogue)?;
             let folder = free_folder(&to);
             // First the name, then the folder: a crash between the two leaves a name of nothing, and it is done again.
-            let name = serde_json::to_vec(&folder).map_err(|e| Error::internal("cannot write a path").because(e))?;
-            files::write(&note, &name)?;
+            files::write_json(&note, &folder)?;
             rename(cx, &part, &folder)?;
             Ok(folder)
         };

@@ -3,7 +3,8 @@
 use super::{Finding, Look};
 use crate::actions::StepContext;
 use crate::actions::external::{self, External};
-use crate::error::{Error, Result};
+use crate::actions::git::path_in;
+use crate::error::{Error, Result, first_named};
 use crate::paths::Place;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,9 +22,6 @@ pub struct GitCheck {
     #[serde(default)]
     pub clean: bool,
 }
-
-/// Changed paths that are named in the error.
-const NAMED: usize = 10;
 
 impl Look for GitCheck {
     fn wish(&self) -> String {
@@ -61,11 +59,8 @@ impl GitCheck {
         }
         let changes: Vec<&str> = status.lines().filter(|l| !l.starts_with('#')).map(changed_path).collect();
         if self.clean && !changes.is_empty() {
-            let mut named = changes.iter().take(NAMED).map(|c| format!("  {c}")).collect::<Vec<_>>();
-            if changes.len() > NAMED {
-                named.push(format!("  and {} more", changes.len() - NAMED));
-            }
-            let error = Error::step_failed(format!("{path} has {} uncommitted changes", changes.len())).with_output(named);
+            let error = Error::step_failed(format!("{path} has {} uncommitted changes", changes.len()));
+            let error = error.with_output(first_named(&changes));
             return Finding::Fails(error.next("commit them, or put them aside, as the instrument's account"));
         }
         let summary = format!("{path} is on branch {branch}, {} uncommitted changes", changes.len());
@@ -73,15 +68,9 @@ impl GitCheck {
     }
 }
 
-/// The path in a line of `git status --porcelain=v2`: it stands behind a fixed number of fields for each kind of line.
+/// The path in a line of the status; of a renamed file the new one.
 fn changed_path(line: &str) -> &str {
-    let fields = match line.as_bytes().first() {
-        Some(b'1') => 9,
-        Some(b'2') => 10,
-        Some(b'u') => 11,
-        _ => 2,
-    };
-    line.splitn(fields, ' ').last().unwrap_or(line).split('\t').next().unwrap_or(line)
+    path_in(line).unwrap_or(line).split('\t').next().unwrap_or(line)
 }
 
 fn not_a_work_tree(path: &str, tail: &[String]) -> Error {

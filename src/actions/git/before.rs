@@ -1,6 +1,6 @@
 //! What a work tree was like before a step changed it, and the way back to that.
 
-use super::program::{Git, Reach};
+use super::program::{Git, Reach, url_key};
 use super::tree::{Change, State, clear_own_locks, is_merging};
 use crate::actions::moves::{Stamp, make_folder, rename, shown};
 use crate::actions::writes::copy_exactly;
@@ -97,13 +97,13 @@ impl Before {
         let made = works.branch.iter().map(|b| format!("refs/heads/{b}"));
         let mut refs = Vec::new();
         for name in made.chain(works.tag.iter().map(|t| format!("refs/tags/{t}"))) {
-            refs.push(RefBefore { was: git.line(cx, "ref", &["rev-parse", "--verify", "--quiet", &name])?, name });
+            refs.push(RefBefore { was: git.value(cx, &name)?, name });
         }
         let remote_head = match &state.branch {
             Some(branch) => remote_branch(cx, git, &remote, branch)?,
             None => None,
         };
-        let url = git.line(cx, "url", &["config", "--get", &format!("remote.{remote}.url")])?;
+        let url = git.url(cx, &remote)?;
         let before = Self { tree: git.tree.clone(), dir, remote, state, works, index, kept, refs, remote_head, url };
         let bytes = serde_json::to_vec(&before).map_err(|e| Error::internal("cannot write a work tree's state").because(e))?;
         files::write(file, &bytes)?;
@@ -152,18 +152,14 @@ impl Before {
             }
         }
         for r in &self.refs {
-            if git.line(cx, "ref", &["rev-parse", "--verify", "--quiet", &r.name])? != r.was {
+            if git.value(cx, &r.name)? != r.was {
                 left.push(format!("{tree}: {} is not what it was", r.name));
             }
         }
-        if self.works.url.is_some() && git.line(cx, "url", &["config", "--get", &self.url_key()])? != self.url {
+        if self.works.url.is_some() && git.url(cx, &self.remote)? != self.url {
             left.push(format!("{tree}: the remote {} is not where it was", self.remote));
         }
         Ok(left)
-    }
-
-    fn url_key(&self) -> String {
-        format!("remote.{}.url", self.remote)
     }
 
     /// Brings everything back. `undoing` is a file that is there while that is under way: what an interrupted undo left
@@ -216,7 +212,7 @@ impl Before {
     /// Keeps what others have made since: nobody has it anywhere else.
     fn save_since(&self, cx: &StepContext<'_>, git: &Git, now: &State, after: &State, pushed: bool) -> Result<()> {
         let name = format!("ibexdeploy-{}", cx.plan.run);
-        let there = git.line(cx, "ref", &["rev-parse", "--verify", "--quiet", &format!("refs/heads/{name}")])?;
+        let there = git.value(cx, &format!("refs/heads/{name}"))?;
         if there.is_some() || is_merging(&self.dir) {
             return Ok(());
         }
@@ -253,8 +249,7 @@ impl Before {
             let message = format!("Take back {}", cx.plan.run);
             git.repeat(cx, "revert", Reach::Local, &["commit", "--quiet", "--no-verify", "--message", &message])?;
         }
-        let tree = shown(cx, &self.tree);
-        cx.progress.remind(&format!("{tree} was pushed, and is taken back by a new commit: push it with `git push`"));
+        remind_to_push(cx, &self.tree);
         Ok(())
     }
 
@@ -267,7 +262,7 @@ impl Before {
         }
         match (&self.works.url, &self.url) {
             (None, _) => {}
-            (Some(_), Some(url)) => drop(git.repeat(cx, "url-back", Reach::Local, &["config", &self.url_key(), url])?),
+            (Some(_), Some(url)) => drop(git.repeat(cx, "url-back", Reach::Local, &["config", &url_key(&self.remote), url])?),
             (Some(_), None) => {
                 // It fails when the remote was not made yet, which is as wanted; the verification says if not.
                 git.look(cx, "remote-gone", &["remote", "remove", &self.remote])?;
@@ -275,6 +270,12 @@ impl Before {
         }
         Ok(())
     }
+}
+
+/// Tells that a work tree (a native path) has a commit which takes back what its remote has.
+pub(in crate::actions) fn remind_to_push(cx: &StepContext<'_>, tree: &Path) {
+    let tree = shown(cx, tree);
+    cx.progress.remind(&format!("{tree} was pushed, and is taken back by a new commit: push it with `git push`"));
 }
 
 /// What was seen, and what is to be done about it.
@@ -290,7 +291,7 @@ pub(super) struct Seen {
 /// # Errors
 /// When git cannot be asked.
 pub(super) fn remote_branch(cx: &StepContext<'_>, git: &Git, remote: &str, branch: &str) -> Result<Option<String>> {
-    git.line(cx, "ref", &["rev-parse", "--verify", "--quiet", &format!("refs/remotes/{remote}/{branch}")])
+    git.value(cx, &format!("refs/remotes/{remote}/{branch}"))
 }
 
 fn keep_files(cx: &StepContext<'_>, tree: &Path, changes: &[Change], area: &Path) -> Result<Vec<Kept>> {
@@ -388,19 +389,11 @@ impl GitUndo {
     /// # Errors
     /// When it cannot be written.
     pub(super) fn finished(&self, state: &State) -> Result<()> {
-        let bytes = serde_json::to_vec(state).map_err(|e| Error::internal("cannot write a work tree's state").because(e))?;
-        files::write(&self.file.with_extension("after"), &bytes)
+        files::write_json(&self.file.with_extension("after"), state)
     }
 
     fn after(&self) -> Result<Option<State>> {
-        let file = self.file.with_extension("after");
-        match std::fs::read(&file) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map(Some)
-                .map_err(|e| Error::new(ErrorKind::Integrity, format!("{} is damaged", file.display())).because(e)),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(Error::io(format!("read {}", file.display()), &e)),
-        }
+        files::read_json(&self.file.with_extension("after"))
     }
 
     fn back_file(&self) -> PathBuf {

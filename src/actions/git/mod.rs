@@ -8,6 +8,8 @@ mod tests;
 mod tree;
 
 pub use before::GitUndo;
+pub(super) use before::remind_to_push;
+pub(super) use tree::path_in;
 
 use super::moves::shown;
 use super::{Applied, Deadline, Difference, FetchStats, Perform, Probe, StepContext, UndoRecord};
@@ -140,7 +142,7 @@ impl Git {
             }
         }
         if let Some(with) = &self.merge {
-            let known = git.line(cx, "merge-ref", &["rev-parse", "--verify", "--quiet", &format!("{with}^{{commit}}")])?;
+            let known = git.value(cx, &format!("{with}^{{commit}}"))?;
             if known.is_none() {
                 return Err(Error::step_failed(format!("there is no {with} in {}", shown(cx, &git.tree)))
                     .next("correct `merge`, for example `origin/master`"));
@@ -180,11 +182,11 @@ impl Git {
             ..Works::default()
         };
         if let Some(url) = &self.url {
-            let now = git.line(cx, "url", &["config", "--get", &format!("remote.{}.url", self.remote())])?;
+            let now = git.url(cx, self.remote())?;
             works.url = (now.as_ref() != Some(url)).then(|| url.clone());
         }
         if let Some(name) = self.new_branch.as_ref().filter(|name| state.branch.as_ref() != Some(*name)) {
-            match git.line(cx, "branch", &["rev-parse", "--verify", "--quiet", &format!("refs/heads/{name}")])? {
+            match git.value(cx, &format!("refs/heads/{name}"))? {
                 None => works.branch = Some(name.clone()),
                 Some(_) => cx.progress.remind(&format!(
                     "{} has a branch {name} already, which stays as it is: {} is checked out",
@@ -194,7 +196,7 @@ impl Git {
             }
         }
         if let Some(tag) = &self.tag {
-            let there = git.line(cx, "tag", &["rev-parse", "--verify", "--quiet", &format!("refs/tags/{tag}^{{commit}}")])?;
+            let there = git.value(cx, &format!("refs/tags/{tag}^{{commit}}"))?;
             let stays = there == state.head && !works.commit && works.merges.is_empty();
             match there {
                 None => works.tag = Some(tag.clone()),
@@ -224,7 +226,7 @@ impl Git {
             git.once(cx, "tag", Reach::Local, &["tag", "--no-sign", tag])?;
         }
         if let Some(url) = &works.url {
-            let there = git.line(cx, "url", &["config", "--get", &format!("remote.{}.url", self.remote())])?;
+            let there = git.url(cx, self.remote())?;
             let how = if there.is_some() { "set-url" } else { "add" };
             git.once(cx, "url", Reach::Local, &["remote", how, self.remote(), url])?;
         }

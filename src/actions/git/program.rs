@@ -93,6 +93,22 @@ impl Git {
         Ok(line.filter(|_| seen.exit_code == 0))
     }
 
+    /// The commit or object that a name stands for; nothing when there is no such name.
+    ///
+    /// # Errors
+    /// As [`Git::look`].
+    pub(super) fn value(&self, cx: &StepContext<'_>, name: &str) -> Result<Option<String>> {
+        self.line(cx, "ref", &["rev-parse", "--verify", "--quiet", name])
+    }
+
+    /// Where a remote leads; nothing when there is no such remote.
+    ///
+    /// # Errors
+    /// As [`Git::look`].
+    pub(super) fn url(&self, cx: &StepContext<'_>, remote: &str) -> Result<Option<String>> {
+        self.line(cx, "url", &["config", "--get", &url_key(remote)])
+    }
+
     /// Runs git in a way that may be repeated: what it does is done once, however often it is asked to.
     ///
     /// # Errors
@@ -125,6 +141,11 @@ impl Git {
         let trouble = Trouble::of(&output);
         trouble.error(&tree, call, exit_code, &output).with_output(output)
     }
+}
+
+/// The setting that says where a remote leads.
+pub(super) fn url_key(remote: &str) -> String {
+    format!("remote.{remote}.url")
 }
 
 fn limit(cx: &StepContext<'_>, reach: Reach) -> Deadline {

@@ -3,7 +3,7 @@
 use super::program::{self, Git};
 use crate::actions::StepContext;
 use crate::actions::moves::shown;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, first_named};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -62,8 +62,8 @@ impl State {
                 state.head = (head != "(initial)").then(|| head.to_owned());
             } else if let Some(branch) = part.strip_prefix("# branch.head ") {
                 state.branch = (branch != "(detached)").then(|| branch.to_owned());
-            } else if let Some(fields) = fields_of(part) {
-                let mut paths = vec![part.splitn(fields, ' ').last().unwrap_or_default().to_owned()];
+            } else if let Some(path) = path_in(part) {
+                let mut paths = vec![path.to_owned()];
                 let mut line = part.to_owned();
                 if part.starts_with("2 ")
                     && let Some(before) = parts.next()
@@ -84,25 +84,21 @@ impl State {
 
     /// The first changed paths, for messages.
     pub(super) fn named(&self) -> Vec<String> {
-        const NAMED: usize = 10;
-        let all: Vec<&String> = self.changes.iter().flat_map(|c| c.paths.first()).collect();
-        let mut named: Vec<String> = all.iter().take(NAMED).map(|p| format!("  {p}")).collect();
-        if all.len() > NAMED {
-            named.push(format!("  and {} more", all.len() - NAMED));
-        }
-        named
+        first_named(&self.changes.iter().flat_map(|change| change.paths.first()).collect::<Vec<_>>())
     }
 }
 
-/// How many fields a line of the status has; the last one is the path. Nothing for other lines.
-fn fields_of(part: &str) -> Option<usize> {
-    match part.as_bytes() {
-        [b'1', b' ', ..] => Some(9),
-        [b'2', b' ', ..] => Some(10),
-        [b'u', b' ', ..] => Some(11),
-        [b'?', b' ', ..] => Some(2),
-        _ => None,
-    }
+/// The path in a line of `git status --porcelain=v2`: it stands behind a fixed number of fields for each kind of line.
+/// Nothing for other lines.
+pub(in crate::actions) fn path_in(line: &str) -> Option<&str> {
+    let fields = match line.as_bytes() {
+        [b'1', b' ', ..] => 9,
+        [b'2', b' ', ..] => 10,
+        [b'u', b' ', ..] => 11,
+        [b'?', b' ', ..] => 2,
+        _ => return None,
+    };
+    line.splitn(fields, ' ').last()
 }
 
 /// The folder with the repository of a work tree.

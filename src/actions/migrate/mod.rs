@@ -3,6 +3,7 @@
 mod kit;
 mod task;
 
+use super::git::remind_to_push;
 use super::moves::{Moves, MovesRecord, shown};
 use super::remove::moves_file;
 use super::sync::counted;
@@ -121,7 +122,7 @@ impl Migrate {
         let areas = volumes::step_areas(cx, folder)?;
         let mut moves = Moves::below(folder, &areas);
         let inside = |path: &RelPath| prepared.deleted.iter().any(|deleted| path.is_within(deleted));
-        for (number, (path, change)) in prepared.changes().enumerate() {
+        for (number, (path, change)) in prepared.files.iter().enumerate() {
             let at = path.under(folder);
             expect_unchanged(&at, change.before.as_deref())?;
             if change.before.is_some() && !inside(path) {
@@ -184,7 +185,7 @@ impl Perform for Migrate {
         if prepared.is_done() {
             return Ok(Probe { difference: Difference::None, summary: at_version(&prepared.to), ..Probe::default() });
         }
-        let diffs = prepared.changes().map(|(path, change)| unified(path, &change)).collect::<String>();
+        let diffs = prepared.files.iter().map(|(path, change)| unified(path, change)).collect::<String>();
         let total = diffs.lines().count();
         let mut items: Vec<String> = prepared.left.iter().map(|left| format!("left for you: {left}")).collect();
         items.extend(diffs.lines().take(DIFF_LINES).map(str::to_owned));
@@ -258,10 +259,7 @@ impl MigrateUndo {
         let mut undone = self.moves.undo(cx)?;
         if let Answer::TakenBack(taken_back) = task::run(cx, &Task::TakeBack(self.shown.clone()))? {
             undone.left.extend(taken_back.left);
-            for tree in taken_back.to_push {
-                let shown = shown(cx, Path::new(&tree));
-                cx.progress.remind(&format!("{shown} was pushed, and is taken back by a new commit: push it with `git push`"));
-            }
+            taken_back.to_push.iter().for_each(|tree| remind_to_push(cx, tree));
         }
         Ok(undone)
     }

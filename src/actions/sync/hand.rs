@@ -77,9 +77,7 @@ pub fn write_baseline(cx: &StepContext<'_>, sync: &Sync) -> Result<()> {
     let target = resolved(&cx.native(&sync.to)?)?;
     let tree = index(cx.home, &target, &PathPatterns::new(&ignored)?)?;
     let files = tree.entries.into_iter().map(|(path, e)| (path, BaselineFile { size: e.size, hash: e.hash })).collect();
-    let bytes =
-        serde_json::to_vec(&Baseline { ignored, files }).map_err(|e| Error::internal("cannot write a baseline").because(e))?;
-    files::write(&baseline_file(cx.home, &sync.component), &bytes)
+    files::write_json(&baseline_file(cx.home, &sync.component), &Baseline { ignored, files })
 }
 
 /// The changes made by hand to a component's tree (a native path) since its baseline; nothing when there is no

@@ -145,8 +145,7 @@ impl Sync {
         let staging = look.staging(self, areas);
         let stats = staging.stage(cx, arrivals)?;
         let names: BTreeSet<String> = look.difference.arrivals.iter().map(|a| staging.name(a)).collect();
-        let bytes = serde_json::to_vec(&names).map_err(|e| Error::internal("cannot write names").because(e))?;
-        files::write(&self.file(cx, &look.target, "staged.json"), &bytes)?;
+        files::write_json(&self.file(cx, &look.target, "staged.json"), &names)?;
         Ok(stats)
     }
 

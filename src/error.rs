@@ -21,8 +21,10 @@ pub enum ErrorKind {
     Refused,
     /// The instrument could not be reached or did not answer.
     Unreachable,
-    /// The machine shows another host key than the one that is known, or none is.
+    /// No host key of the machine is known.
     HostKey,
+    /// The machine shows another host key than the one that is known, or one that was revoked.
+    WrongHostKey,
     /// The machine does not let us log on.
     Logon,
     /// The machine lets us in, and no agent can be started there.
@@ -48,7 +50,7 @@ pub enum ErrorKind {
 impl ErrorKind {
     /// True when it kept us from speaking with an instrument's agent.
     pub fn is_unreachable(self) -> bool {
-        matches!(self, Self::Unreachable | Self::HostKey | Self::Logon | Self::NoAgent)
+        matches!(self, Self::Unreachable | Self::HostKey | Self::WrongHostKey | Self::Logon | Self::NoAgent)
     }
 }
 

@@ -112,7 +112,8 @@ fn verify_writes_a_manifest_and_finds_what_is_wrong_later() {
     let share = Share::new();
     let release = share.path("26.8.0");
     let before = digest(&release);
-    assert!(share.run(&["kit", "verify", "26.8.0"]).contains("readable; no manifest to compare with"));
+    let unverified = share.run(&["kit", "verify", "26.8.0"]);
+    assert!(unverified.contains("readable; no manifest to compare with") && unverified.starts_with("exit 1"), "{unverified}");
     assert_eq!(digest(&release), before);
     assert!(share.run(&["kit", "verify", "26.8.0", "--write"]).contains("manifest written"));
     let json = share.json(&["kit", "verify", "26.8.0"]);

@@ -95,10 +95,86 @@ fn a_configuration_file_says_what_the_command_line_does_not() -> Result<(), Box<
     serde_json::from_slice::<serde_json::Value>(&output.stdout)?;
     let output = ibexdeploy(folder.path(), &["plan", "note", "LARMOR", "--config", "config.yaml", "--output", "plain"])?;
     assert!(output.stdout.starts_with(b"note on 1 instrument"), "{}", String::from_utf8_lossy(&output.stdout));
+    // `~` is the operator's home, as everywhere.
+    std::fs::write(&config, "kits: ~/nowhere\n")?;
+    let output = ibexdeploy(folder.path(), &["kit", "list", "--config", "config.yaml"])?;
+    let home = std::env::home_dir().ok_or("no home")?.join("nowhere");
+    let text = String::from_utf8(output.stderr)?;
+    assert!(text.contains(&home.display().to_string()), "{text}");
     std::fs::write(&config, "outptu: json\n")?;
     let output = ibexdeploy(folder.path(), &["plan", "note", "LARMOR", "--config", "config.yaml"])?;
     let text = String::from_utf8(output.stderr)?;
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.contains("outptu") && text.contains("config.yaml:1:1"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn what_is_named_and_is_not_of_that_kind_is_bad_input() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("file"), "mine")?;
+    for (arguments, words) in [
+        (&["run", "nothing", "LARMOR", "--yes", "--playbooks", "nowhere"][..], "--playbooks"),
+        (&["playbook", "list", "--playbooks", "nowhere"], "--playbooks"),
+        (&["runs", "list", "--state", "file"], "--state"),
+        (&["run", "note", "LARMOR", "--yes", "--state", "file"], "--state"),
+        (&["run", "note", "LARMOR", "--yes", "--rehearse=file"], "--rehearse"),
+    ] {
+        let output = ibexdeploy(folder.path(), arguments)?;
+        let text = String::from_utf8(output.stderr)?;
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+        assert!(text.lines().last().is_some_and(|next| next.contains("next:") && next.contains(words)), "{arguments:?}: {text}");
+    }
+    assert_eq!(std::fs::read(folder.path().join("file"))?, b"mine");
+    Ok(())
+}
+
+#[test]
+fn a_rehearsal_leaves_alone_what_is_no_sandbox() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let own = folder.path().join("shared/NDXLARMOR/thesis.txt");
+    std::fs::create_dir_all(own.parent().ok_or("no folder")?)?;
+    std::fs::write(&own, "mine")?;
+    for more in [&[][..], &["--fresh"]] {
+        let arguments = [&["run", "note", "LARMOR", "--yes", "--rehearse=shared"], more].concat();
+        let output = ibexdeploy(folder.path(), &arguments)?;
+        let text = String::from_utf8(output.stderr)?;
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains("NDXLARMOR is no sandbox"), "{text}");
+    }
+    assert_eq!(std::fs::read(own)?, b"mine");
+    Ok(())
+}
+
+#[test]
+fn there_is_nothing_to_resume_where_no_run_is_open() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let rehearsed = |words: &[&str]| ibexdeploy(folder.path(), &[words, &["--rehearse=sandboxes"]].concat());
+    assert_eq!(rehearsed(&["run", "note", "LARMOR", "--yes"])?.status.code(), Some(0));
+    let output = rehearsed(&["runs", "resume", "--of", "LARMOR"])?;
+    let text = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("no run is unfinished on LARMOR"), "{text}");
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_report_that_cannot_be_written_is_told() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("ndx.yaml"), INVENTORY)?;
+    std::fs::write(folder.path().join("note.yaml"), PLAYBOOK)?;
+    for form in ["plain", "json"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_ibexdeploy"))
+            .current_dir(folder.path())
+            .args(["--inventory", "ndx.yaml", "--playbooks", ".", "--state", "state", "--rehearse=sandboxes", "--output", form])
+            .args(["run", "note", "LARMOR", "--yes"])
+            .stdin(Stdio::null())
+            .stdout(std::fs::File::create("/dev/full")?)
+            .output()?;
+        let text = String::from_utf8(output.stderr)?;
+        assert_eq!(output.status.code(), Some(0), "the run itself went well: {text}");
+        assert!(text.contains("warning: not all could be written to standard output") && text.contains("runs report"), "{text}");
+    }
     Ok(())
 }

@@ -40,7 +40,13 @@ fn component(name: &str, release: &str, files: &[&str]) -> Component {
     };
     let files: Vec<ManifestEntry> = files.iter().map(entry).collect();
     let bytes = 3 * files.len() as u64;
-    let manifest = Manifest { component: name.to_owned(), version: release.to_owned(), release: release.to_owned(), files };
+    let manifest = Manifest {
+        component: name.to_owned(),
+        version: release.to_owned(),
+        release: release.to_owned(),
+        files,
+        empty_folders: vec![],
+    };
     let manifest_hash = ContentHash::of(&manifest.to_bytes().unwrap());
     Component { manifest, manifest_hash, folder: name.into(), release: release.to_owned(), borrowed: release != "26.9.0", bytes }
 }

@@ -14,6 +14,7 @@ use crate::paths::{PathPatterns, Place};
 use crate::units::Size;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Copies a file or a folder on the instrument.
@@ -57,7 +58,15 @@ impl Look {
             })
             .collect();
         let installed = TreeIndex::build(&to, &cache, &none)?;
-        let rules = Rules { target: &to, kept: &none, generated: &none, units: &none, remove_extra: false };
+        let empty_folders = BTreeSet::new();
+        let rules = Rules {
+            target: &to,
+            kept: &none,
+            generated: &none,
+            units: &none,
+            remove_extra: false,
+            empty_folders: &empty_folders,
+        };
         let difference = compare(&wanted, &installed, &rules)?;
         Ok(Self { from, to, wanted, installed, difference })
     }

@@ -178,8 +178,10 @@ impl Bench {
         String::from_utf8_lossy(&std::fs::read(self.at(place, below)).unwrap()).into_owned()
     }
 
-    /// Makes a component of the kit, known to the plan and to the content.
-    pub(crate) fn component(&mut self, name: &str, files: &[(&str, &str)]) {
+    /// Makes a component of the kit, known to the plan and to the content. A path that ends in `/` is an empty folder.
+    pub(crate) fn component(&mut self, name: &str, all: &[(&str, &str)]) {
+        let (folders, files): (Vec<_>, Vec<_>) = all.iter().partition(|(path, _)| path.ends_with('/'));
+        let empty_folders = folders.iter().map(|(path, _)| RelPath::parse(path.trim_end_matches('/')).unwrap()).collect();
         let mut blobs = self.world.blobs.lock().unwrap();
         let mut entries: Vec<ManifestEntry> = files
             .iter()
@@ -192,7 +194,8 @@ impl Bench {
             })
             .collect();
         entries.sort_by(|a, b| a.path.cmp(&b.path));
-        let manifest = Manifest { component: name.to_owned(), version: "2".to_owned(), release: "2".to_owned(), files: entries };
+        let (version, release) = ("2".to_owned(), "2".to_owned());
+        let manifest = Manifest { component: name.to_owned(), version, release, files: entries, empty_folders };
         let bytes = manifest.to_bytes().unwrap();
         let hash = ContentHash::of(&bytes);
         blobs.insert(hash, bytes);

@@ -61,7 +61,7 @@ impl Agent {
             }
             Part::Install { root, build } => {
                 agent::install(root.as_deref(), &build)?;
-                write_out(&String::from_utf8_lossy(STREAM_MARK))?;
+                write_out(STREAM_MARK)?;
             }
             Part::Migrate => {
                 let mut order = String::new();

@@ -2,20 +2,22 @@
 
 use super::{GlobalOptions, OutputForm};
 use crate::error::Result;
+use crate::inventory::secrets::at_home;
 use crate::yaml;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
-/// The file; every key is an option of the same name. Relative paths are relative to the file's folder.
+/// The file; every key is an option of the same name. Relative paths are relative to the file's folder, and `~` is the
+/// operator's home.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
-    inventory: Option<PathBuf>,
-    playbooks: Option<PathBuf>,
-    kits: Option<PathBuf>,
-    state: Option<PathBuf>,
+    inventory: Option<String>,
+    playbooks: Option<String>,
+    kits: Option<String>,
+    state: Option<String>,
     output: Option<Form>,
 }
 
@@ -35,18 +37,19 @@ pub(super) fn apply(global: &mut GlobalOptions, matches: &ArgMatches) -> Result<
     let Some(file) = global.config.clone().or_else(usual_file) else { return Ok(()) };
     let (config, _) = yaml::load::<Config>(&file)?;
     let folder = file.parent().unwrap_or(Path::new(""));
+    let beside = |path: String| at_home(&path).map(|path| folder.join(path));
     let unsaid = |name: &str| !matches!(matches.value_source(name), Some(ValueSource::CommandLine | ValueSource::EnvVariable));
     if let Some(inventory) = config.inventory.filter(|_| unsaid("inventory")) {
-        global.inventory = folder.join(inventory);
+        global.inventory = beside(inventory)?;
     }
     if let Some(playbooks) = config.playbooks.filter(|_| unsaid("playbooks")) {
-        global.playbooks = folder.join(playbooks);
+        global.playbooks = beside(playbooks)?;
     }
     if let Some(kits) = config.kits.filter(|_| unsaid("kits")) {
-        global.kits = Some(folder.join(kits));
+        global.kits = Some(beside(kits)?);
     }
     if let Some(state) = config.state.filter(|_| unsaid("state")) {
-        global.state = Some(folder.join(state));
+        global.state = Some(beside(state)?);
     }
     if let Some(output) = config.output.filter(|_| unsaid("output")) {
         global.output = Some(match output {

@@ -41,7 +41,7 @@ impl Kit {
         match self.command {
             Command::List => list(global, &store)?,
             Command::Show { release } => show(global, &store, release.as_deref())?,
-            Command::Verify { release, write } => verify(global, &store, release.as_deref(), write)?,
+            Command::Verify { release, write } => return verify(global, &store, release.as_deref(), write),
         }
         Ok(exit::OK)
     }
@@ -183,9 +183,11 @@ struct Verified {
     components: Vec<ComponentReport>,
 }
 
-fn verify(global: &GlobalOptions, store: &KitStore, wanted: Option<&str>, write: bool) -> Result<()> {
+/// What has no manifest cannot be verified, and does not count as well.
+fn verify(global: &GlobalOptions, store: &KitStore, wanted: Option<&str>, write: bool) -> Result<u8> {
     let release = store.choose(wanted)?;
     let components = store.verify(&release, write, &|_| ())?;
+    let all_compared = components.iter().all(|c| c.written != Written::None);
     let verified = Verified { release: release.name, folder: release.folder, components };
     document(global, &verified, || {
         let mut table = Table::new(vec![
@@ -203,6 +205,11 @@ fn verify(global: &GlobalOptions, store: &KitStore, wanted: Option<&str>, write:
             };
             table.row([c.component.clone(), c.release.clone(), c.files.to_string(), size(c.bytes), result.to_owned()]);
         }
-        table.render(Screen::of_stdout())
-    })
+        let mut text = table.render(Screen::of_stdout());
+        if !all_compared {
+            text.push_str("\nNot verified: `ibexdeploy kit verify --write` writes what later copies are compared with.\n");
+        }
+        text
+    })?;
+    Ok(if all_compared { exit::OK } else { exit::SOME_FAILED })
 }

@@ -141,9 +141,9 @@ fn refuse(error: &clap::Error) -> ExitCode {
 }
 
 /// Writes a result to standard output. A reader that went away (`| head`) is no error.
-fn write_out(text: &str) -> Result<()> {
+fn write_out(text: impl AsRef<[u8]>) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => other.cannot(|| "write to standard output"),
     }

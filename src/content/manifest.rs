@@ -17,7 +17,7 @@ pub struct ManifestEntry {
     pub executable: bool,
 }
 
-/// All files of a component, sorted by path; empty folders are not kept.
+/// All files of a component, sorted by path, and its empty folders: programs may need those (git needs `.git/refs`).
 ///
 /// A manifest is itself a blob: the plan names it by the hash of [`Manifest::to_bytes`], and the agent asks for it
 /// as for any other content.
@@ -30,6 +30,9 @@ pub struct Manifest {
     /// The release folder it came from; another one than asked for in a partial release.
     pub release: String,
     pub files: Vec<ManifestEntry>,
+    /// Folders with nothing in them, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub empty_folders: Vec<RelPath>,
 }
 
 impl Manifest {

@@ -75,27 +75,47 @@ pub(crate) fn workers() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8)
 }
 
-/// All files and links below `root`, sorted by path, without what `skip` covers. `root` itself may be a link;
-/// links inside are not followed. Files that vanish meanwhile are left out.
+/// What a walk found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// All files and links, sorted by path.
+    pub entries: Vec<TreeEntry>,
+    /// The folders that have nothing in them, sorted.
+    pub empty_folders: Vec<RelPath>,
+}
+
+/// All files and links below `root`, as [`walk_all`] finds them.
+///
+/// # Errors
+/// As [`walk_all`].
+pub fn walk(root: &Path, skip: &PathPatterns) -> Result<Vec<TreeEntry>> {
+    Ok(walk_all(root, skip)?.entries)
+}
+
+/// What lies below `root`, without what `skip` covers. `root` itself may be a link; links inside are not followed. Files
+/// that vanish meanwhile are left out.
 ///
 /// # Errors
 /// When a folder cannot be read, or a name can be no [`RelPath`] (it is not Unicode or has a `:` or `\`).
-pub fn walk(root: &Path, skip: &PathPatterns) -> Result<Vec<TreeEntry>> {
+pub fn walk_all(root: &Path, skip: &PathPatterns) -> Result<Found> {
     let queue =
         Queue { state: Mutex::new(State { folders: VecDeque::from([None]), busy: 0, error: None }), more: Condvar::new() };
-    let mut entries = std::thread::scope(|scope| {
+    let mut all = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..workers()).map(|_| scope.spawn(|| walk_folders(root, skip, &queue))).collect();
-        let mut all = Vec::new();
+        let mut all = Found::default();
         for thread in threads {
-            all.extend(thread.join().map_err(|_| Error::internal(format!("a thread that read {} died", root.display())))?);
+            let part = thread.join().map_err(|_| Error::internal(format!("a thread that read {} died", root.display())))?;
+            all.entries.extend(part.entries);
+            all.empty_folders.extend(part.empty_folders);
         }
         Ok::<_, Error>(all)
     })?;
     if let Some(error) = locked(&queue.state).error.take() {
         return Err(error);
     }
-    entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    Ok(entries)
+    all.entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    all.empty_folders.sort_unstable();
+    Ok(all)
 }
 
 /// Folders that are still to be read; nothing stands for the root.
@@ -140,17 +160,17 @@ impl Queue {
     }
 }
 
-fn walk_folders(root: &Path, skip: &PathPatterns, queue: &Queue) -> Vec<TreeEntry> {
-    let mut entries = Vec::new();
+fn walk_folders(root: &Path, skip: &PathPatterns, queue: &Queue) -> Found {
+    let mut found = Found::default();
     while let Some(folder) = queue.take() {
-        let found = read_folder(root, folder.as_ref(), skip, &mut entries);
-        queue.done(found);
+        let folders = read_folder(root, folder.as_ref(), skip, &mut found);
+        queue.done(folders);
     }
-    entries
+    found
 }
 
 /// Reads one folder; the folders in it are returned.
-fn read_folder(root: &Path, folder: Option<&RelPath>, skip: &PathPatterns, entries: &mut Vec<TreeEntry>) -> Result<Vec<RelPath>> {
+fn read_folder(root: &Path, folder: Option<&RelPath>, skip: &PathPatterns, found: &mut Found) -> Result<Vec<RelPath>> {
     let native = folder.map_or_else(|| root.to_path_buf(), |f| f.under(root));
     let listing = match std::fs::read_dir(&native) {
         Ok(listing) => listing,
@@ -158,8 +178,9 @@ fn read_folder(root: &Path, folder: Option<&RelPath>, skip: &PathPatterns, entri
         Err(e) if folder.is_some() && e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(Error::io(format!("read the folder {}", native.display()), &e)),
     };
-    let mut folders = Vec::new();
+    let (mut folders, mut is_empty) = (Vec::new(), true);
     for item in listing {
+        is_empty = false;
         let item = item.cannot(|| format!("read the folder {}", native.display()))?;
         let path = child_path(&native, folder, &item.file_name())?;
         if skip.covers(&path) {
@@ -175,12 +196,13 @@ fn read_folder(root: &Path, folder: Option<&RelPath>, skip: &PathPatterns, entri
             folders.push(path);
         } else if kind.is_symlink() {
             let to = std::fs::read_link(item.path()).cannot(|| format!("read the link {}", item.path().display()))?;
-            entries.push(TreeEntry { path, stamp: Stamp::of(&metadata), mode: 0, link: Some(to) });
+            found.entries.push(TreeEntry { path, stamp: Stamp::of(&metadata), mode: 0, link: Some(to) });
         } else if kind.is_file() {
-            entries.push(TreeEntry { path, stamp: Stamp::of(&metadata), mode: mode(&metadata), link: None });
+            found.entries.push(TreeEntry { path, stamp: Stamp::of(&metadata), mode: mode(&metadata), link: None });
         }
         // Sockets and pipes of running programs are no content.
     }
+    found.empty_folders.extend(folder.filter(|_| is_empty).cloned());
     Ok(folders)
 }
 
@@ -221,6 +243,20 @@ mod tests {
         let entries = walk(dir.path(), &PathPatterns::new(&["skip", "**/*.log"])?)?;
         assert_eq!(paths(&entries), ["a.txt", "b.txt", "b/c/d.txt", "b/e"]);
         assert_eq!(entries[2].stamp.size, 9);
+        Ok(())
+    }
+
+    #[test]
+    fn a_folder_with_nothing_in_it_is_named() -> Result<()> {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["a/b", "a/skip", "c/d", "full"] {
+            std::fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        std::fs::write(dir.path().join("full/skip"), "").unwrap();
+        let found = walk_all(dir.path(), &PathPatterns::new(&["**/skip"])?)?;
+        // What is left out fills a folder all the same.
+        assert_eq!(found.empty_folders.iter().map(RelPath::as_str).collect::<Vec<_>>(), ["a/b", "c/d"]);
+        assert_eq!(found.entries, []);
         Ok(())
     }
 

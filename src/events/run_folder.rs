@@ -127,7 +127,11 @@ impl RunFolder {
         let runs = state.join("runs");
         let entries = match std::fs::read_dir(&runs) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.cannot(|| format!("read the folder of runs {}", runs.display()))?,
+            other => other.map_err(|e| {
+                Error::bad_input(format!("cannot read the folder of runs {}", runs.display()))
+                    .because(e)
+                    .next("make it readable, or name another state folder with --state DIR or IBEXDEPLOY_STATE")
+            })?,
         };
         let mut all = Vec::new();
         for entry in entries {

@@ -2,7 +2,8 @@
 
 use crate::units::Span;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -93,7 +94,7 @@ pub(super) struct Ssh {
     pub(super) address: Option<String>,
     /// The port, 22 unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) port: Option<u16>,
+    pub(super) port: Option<Port>,
     /// The private key file; `~` is the operator's home. Without it, the keys of the operator's SSH agent, then those
     /// in `~/.ssh`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -121,6 +122,23 @@ pub(super) struct Ssh {
     pub(super) timeout: Option<Span>,
 }
 
+/// A port to connect to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "i64")]
+#[schemars(with = "std::num::NonZeroU16")]
+pub(super) struct Port(pub(super) u16);
+
+impl TryFrom<i64> for Port {
+    type Error = String;
+
+    fn try_from(number: i64) -> Result<Self, String> {
+        match u16::try_from(number) {
+            Ok(port) if port > 0 => Ok(Self(port)),
+            _ => Err(format!("{number} is not a port; write a number from 1 to 65535")),
+        }
+    }
+}
+
 /// Where the agent's executable comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -146,7 +164,7 @@ pub(super) struct Winrm {
     pub(super) password: Option<String>,
     /// The port: 5985, or 5986 with HTTPS, unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) port: Option<u16>,
+    pub(super) port: Option<Port>,
     /// Encrypt with TLS. Without it, messages are sealed by the authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) https: Option<bool>,
@@ -239,7 +257,14 @@ impl SecretSource {
 #[serde(deny_unknown_fields)]
 pub struct Seci {
     /// The day from which it need not run any more, for example 2027-03-31; not given while none is agreed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "date", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub retire: Option<jiff::civil::Date>,
+}
+
+/// A day, with what to write when it is not one.
+fn date<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<jiff::civil::Date>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(reader)? else { return Ok(None) };
+    let day = text.parse().map_err(|_| D::Error::custom(format!("`{text}` is not a day; write it as 2027-03-31")))?;
+    Ok(Some(day))
 }

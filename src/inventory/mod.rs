@@ -93,8 +93,7 @@ impl Inventory {
         let file: InventoryFile = yaml::parse_all(&file_name, text).map_err(all)?;
         let tree = Tree::parse(&file_name, text)?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        review::names(&file, &tree)?;
-        let mut errors: Vec<Error> = Vec::new();
+        let mut errors = review::names(&file, &tree);
         // A mistake in the defaults is one mistake, although every instrument meets it.
         let mut note = |error: Error| {
             let same =
@@ -108,7 +107,8 @@ impl Inventory {
             merge::check_groups(&file, &tree, name, group).unwrap_or_else(&mut note);
         }
         let mut instruments = Vec::new();
-        for (name, own) in &file.instruments {
+        // What is no machine's name is told already, and is no host name either.
+        for (name, own) in file.instruments.iter().filter(|(name, _)| names::label_problem(name).is_none()) {
             let resolved = merge::merge(&file, &tree, name, own).and_then(|merged| resolve::resolve(name, merged, &tree, folder));
             match resolved {
                 Ok(instrument) => instruments.push(instrument),

@@ -113,6 +113,11 @@ fn terms(selection: &Selection) -> Result<Vec<Term>> {
     }
     for (mark, flag, texts) in [(Mark::Only, "--only", &selection.only), (Mark::Except, "--except", &selection.except)] {
         for text in texts {
+            if words(text, None).next().is_none() {
+                return Err(
+                    Error::usage(format!("{flag} was given no pattern")).next("name instruments or groups, or leave it out")
+                );
+            }
             let mut joined = Vec::new();
             for word in words(text, None) {
                 joined.extend(plain(word, flag)?);
@@ -123,6 +128,9 @@ fn terms(selection: &Selection) -> Result<Vec<Term>> {
     Ok(terms)
 }
 
+/// What the marks are for.
+const MARKS: &str = "write a name, group or glob behind `!` and `&`, and a file's name behind `@`";
+
 /// One word with its mark becomes a term.
 fn add_term(terms: &mut Vec<Term>, word: Word) -> Result<()> {
     let (mark, rest) = match word.text.strip_prefix(['!', '&']) {
@@ -131,6 +139,10 @@ fn add_term(terms: &mut Vec<Term>, word: Word) -> Result<()> {
         None => (Mark::Add, word.text.as_str()),
     };
     let unmarked = Word { text: rest.trim().to_owned(), position: word.position.clone() };
+    if matches!(unmarked.text.as_str(), "" | "@") {
+        let error = Error::usage(format!("`{}` is a mark without a name", word.text));
+        return Err(super::placed(error.next(MARKS), word.position.clone()));
+    }
     // A file named without a mark may hold marks itself.
     if let (Mark::Add, Some(file)) = (mark, unmarked.text.strip_prefix('@')) {
         for inner in read(Path::new(file))? {
@@ -151,6 +163,9 @@ fn plain(word: Word, within: &str) -> Result<Vec<Word>> {
     let Some(file) = word.text.strip_prefix('@') else {
         return if word.text.starts_with(['!', '&']) { Err(doubly_marked(&word, within)) } else { Ok(vec![word]) };
     };
+    if file.is_empty() {
+        return Err(super::placed(Error::usage("`@` is a mark without a name").next(MARKS), word.position));
+    }
     let inner = read(Path::new(file))?;
     match inner.iter().find(|w| w.text.starts_with(['!', '&', '@'])) {
         Some(word) if word.text.starts_with('@') => Err(nested(word)),

@@ -235,11 +235,21 @@ impl Here<'_> {
                 .next("write it as /folder/sandbox; for a Windows instrument leave `root` out");
             return Err(self.wrong("/transport/ssh/root", error));
         }
+        if let Some((address, problem)) = ssh.address.as_ref().and_then(|a| Some((a, names::host_problem(a)?))) {
+            let error = Error::bad_input(format!("`address: {address}` is not a machine's name or address: {problem}"))
+                .next("write a name or an address alone; the port goes into `port:`");
+            return Err(self.wrong("/transport/ssh/address", error));
+        }
+        if ssh.timeout.is_some_and(|limit| limit.0.is_zero()) {
+            let error = Error::bad_input("within `timeout: 0s` nothing can be reached")
+                .next("give it a time, for example 20s, or leave it out");
+            return Err(self.wrong("/transport/ssh/timeout", error));
+        }
         let file = |path: Option<String>| path.map(|path| secrets::at_home(&path).map(|path| folder.join(path))).transpose();
         Ok(SshSpec {
             host: host.to_owned(),
             address: ssh.address,
-            port: ssh.port,
+            port: ssh.port.map(|port| port.0),
             user: ssh.user,
             key: file(ssh.key).map_err(|e| self.wrong("/transport/ssh/key", e))?,
             password: ssh.password,

@@ -16,38 +16,41 @@ pub struct Warning {
     pub position: Option<SourcePosition>,
 }
 
-/// Checks all names of a file: instruments, groups, places, variables, accounts and secrets.
-pub(super) fn names(file: &InventoryFile, tree: &Tree) -> Result<()> {
+/// The mistakes in the names of a file: instruments, groups, places, variables, accounts and secrets.
+pub(super) fn names(file: &InventoryFile, tree: &Tree) -> Vec<Error> {
     let mut known: BTreeMap<String, &str> = BTreeMap::new();
     if file.instruments.is_empty() {
         let error = Error::bad_input("the inventory has no instruments").next("add them under `instruments:`, as NDXLARMOR: {}");
-        return Err(placed(error, tree.key_position("/instruments")));
+        return vec![placed(error, tree.key_position("/instruments"))];
     }
+    let mut mistakes = settings_names(&file.defaults, tree, "/defaults");
     for (name, settings) in &file.instruments {
         let at = format!("/instruments/{}", pointer_part(name));
-        let position = || tree.key_position(&at);
-        if let Some(problem) = names::label_problem(name) {
-            let error = Error::bad_input(format!("`{name}` cannot be an instrument's name: {problem}"))
-                .next("use the machine's name, for example NDXLARMOR; a longer host name goes into `host:`");
-            return Err(placed(error, position()));
+        if let Some(error) = instrument_name_problem(name) {
+            mistakes.push(placed(error, tree.key_position(&at)));
+        } else if let Some(first) = known.insert(names::short(name).to_lowercase(), name) {
+            mistakes.push(twice(tree, first, name));
         }
-        if names::EVERYTHING.iter().any(|n| n.eq_ignore_ascii_case(name)) {
-            let error =
-                Error::bad_input(format!("`{name}` cannot be an instrument's name: patterns use it for every instrument"))
-                    .next("use the machine's name, for example NDXLARMOR");
-            return Err(placed(error, position()));
-        }
-        if let Some(first) = known.insert(names::short(name).to_lowercase(), name) {
-            return Err(twice(tree, first, name));
-        }
-        settings_names(settings, tree, &at)?;
+        mistakes.extend(settings_names(settings, tree, &at));
     }
     for (name, settings) in &file.groups {
         let at = format!("/groups/{}", pointer_part(name));
-        group_name(name, &known, tree.key_position(&at))?;
-        settings_names(settings, tree, &at)?;
+        mistakes.extend(group_name_problem(name, &known).map(|error| placed(error, tree.key_position(&at))));
+        mistakes.extend(settings_names(settings, tree, &at));
     }
-    settings_names(&file.defaults, tree, "/defaults")
+    mistakes
+}
+
+fn instrument_name_problem(name: &str) -> Option<Error> {
+    if let Some(problem) = names::label_problem(name) {
+        let error = Error::bad_input(format!("`{name}` cannot be an instrument's name: {problem}"))
+            .next("use the machine's name, for example NDXLARMOR; a longer host name goes into `host:`");
+        return Some(error);
+    }
+    names::EVERYTHING.iter().any(|n| n.eq_ignore_ascii_case(name)).then(|| {
+        Error::bad_input(format!("`{name}` cannot be an instrument's name: patterns use it for every instrument"))
+            .next("use the machine's name, for example NDXLARMOR")
+    })
 }
 
 /// Two spellings of one name; the error stands at the later one.
@@ -62,45 +65,44 @@ fn twice(tree: &Tree, one: &str, other: &str) -> Error {
     placed(error, second)
 }
 
-fn group_name(name: &str, instruments: &BTreeMap<String, &str>, position: Option<SourcePosition>) -> Result<()> {
-    let error = if let Some(problem) = names::label_problem(name) {
-        Error::bad_input(format!("`{name}` cannot be a group's name: {problem}")).next("rename the group")
+fn group_name_problem(name: &str, instruments: &BTreeMap<String, &str>) -> Option<Error> {
+    if let Some(problem) = names::label_problem(name) {
+        Some(Error::bad_input(format!("`{name}` cannot be a group's name: {problem}")).next("rename the group"))
     } else if names::EVERYTHING.iter().any(|n| n.eq_ignore_ascii_case(name)) {
-        Error::bad_input(format!("`{name}` cannot be a group's name: patterns use it for every instrument"))
-            .next("put what all instruments share under `defaults:`")
-    } else if let Some(instrument) = instruments.get(&names::short(name).to_lowercase()) {
-        Error::bad_input(format!("`{name}` cannot be a group's name: the instrument `{instrument}` answers to it"))
-            .next("rename the group")
+        let error = Error::bad_input(format!("`{name}` cannot be a group's name: patterns use it for every instrument"));
+        Some(error.next("put what all instruments share under `defaults:`"))
     } else {
-        return Ok(());
-    };
-    Err(placed(error, position))
+        instruments.get(&names::short(name).to_lowercase()).map(|instrument| {
+            Error::bad_input(format!("`{name}` cannot be a group's name: the instrument `{instrument}` answers to it"))
+                .next("rename the group")
+        })
+    }
 }
 
-/// Checks the names inside one layer of settings.
-fn settings_names(settings: &Settings, tree: &Tree, at: &str) -> Result<()> {
+/// The mistakes in the names inside one layer of settings.
+fn settings_names(settings: &Settings, tree: &Tree, at: &str) -> Vec<Error> {
     let words = [
         ("places", "a place", settings.places.keys().collect::<Vec<_>>()),
         ("vars", "a variable", settings.vars.keys().collect()),
         ("accounts", "an account", settings.accounts.keys().collect()),
         ("secrets", "a secret", settings.secrets.keys().collect()),
     ];
+    let mut mistakes = Vec::new();
     for (section, what, keys) in words {
         for key in keys {
-            let position = || tree.key_position(&format!("{at}/{section}/{}", pointer_part(key)));
-            if let Some(problem) = names::word_problem(key) {
-                let error = Error::bad_input(format!("`{key}` cannot name {what}: {problem}"))
-                    .next("templates use the name, so it must be one word");
-                return Err(placed(error, position()));
-            }
-            if section == "vars" && names::RESERVED.contains(&key.as_str()) {
-                let error = Error::bad_input(format!("`{key}` cannot name a variable: templates have it already"))
-                    .next("give the variable another name");
-                return Err(placed(error, position()));
-            }
+            let error = if let Some(problem) = names::word_problem(key) {
+                Error::bad_input(format!("`{key}` cannot name {what}: {problem}"))
+                    .next("templates use the name, so it must be one word")
+            } else if section == "vars" && names::RESERVED.contains(&key.as_str()) {
+                Error::bad_input(format!("`{key}` cannot name a variable: templates have it already"))
+                    .next("give the variable another name")
+            } else {
+                continue;
+            };
+            mistakes.push(placed(error, tree.key_position(&format!("{at}/{section}/{}", pointer_part(key)))));
         }
     }
-    Ok(())
+    mistakes
 }
 
 /// Refuses two entries for one machine: two runs would work on it at once.

@@ -95,7 +95,7 @@ fn from_file(name: &str, path: &str) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// When the home folder is not known.
-pub(super) fn at_home(path: &str) -> Result<PathBuf> {
+pub fn at_home(path: &str) -> Result<PathBuf> {
     let Some(below) = path.strip_prefix('~') else { return Ok(PathBuf::from(path)) };
     let home = std::env::home_dir().ok_or_else(|| {
         Error::bad_input(format!("`{path}` begins with `~`, and your home folder is not known")).next("write the whole path")

@@ -398,13 +398,22 @@ fn settings_that_do_not_fit() {
     next: say where it comes from under `secrets:`, for example mysql: {prompt: Password}
     ");
     assert_snapshot!(said("instruments:\n  NDXLOQ: {seci: {retire: 2027-02-31}}\n"), @r"
-    inv/t.yaml:5:27: parsed date is not valid: parameter 'day' for `2027-02` is invalid, must be in range `1..=28`
+    inv/t.yaml:5:27: `2027-02-31` is not a day
     3 |   transport: {ssh: {user: admin, port: 22}}
     4 | instruments:
     5 |   NDXLOQ: {seci: {retire: 2027-02-31}}
       |                           ^
-    next: `ibexdeploy schema` and the pages in docs/ show the form of every key
+    next: write it as 2027-03-31
     ");
+    for (settings, message) in [
+        ("port: 99999", "99999 is not a port"),
+        ("port: 0", "0 is not a port"),
+        ("timeout: 0s", "within `timeout: 0s` nothing can be reached"),
+        ("address: a b", "`address: a b` is not a machine's name or address: it has the character ' '"),
+    ] {
+        let text = said(&format!("instruments:\n  NDXLOQ: {{transport: {{ssh: {{{settings}}}}}}}\n"));
+        assert!(text.starts_with("inv/t.yaml:5:") && text.contains(message), "{text}");
+    }
     assert_snapshot!(said("instruments:\n  NDXLOQ: {secrets: {a: {command: []}}}\n"), @r"
     inv/t.yaml:5:26: the secret `a` has an empty `command`
     3 |   transport: {ssh: {user: admin, port: 22}}

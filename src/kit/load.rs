@@ -13,7 +13,7 @@ pub(super) fn component(name: &str, source: Source, cache: Option<&Path>, progre
     let folder = source.folder;
     checks::copying_has_ended(name, &folder)?;
     let skip = PathPatterns::new(&checks::left_out(name, &folder))?;
-    let found = tree::walk(&folder, &skip)?;
+    let tree::Found { entries: found, empty_folders } = tree::walk_all(&folder, &skip)?;
     checks::files(&folder, &found)?;
     let hashes = cache.map_or_else(HashCache::in_memory, |cache| HashCache::open(&cache_file(cache, &folder)));
     let all_known = found.iter().all(|e| hashes.get(&e.path.under(&folder), &e.stamp).is_some());
@@ -29,6 +29,7 @@ pub(super) fn component(name: &str, source: Source, cache: Option<&Path>, progre
         version: version_of(name, &folder).unwrap_or_else(|| source.release.clone()),
         release: source.release.clone(),
         files,
+        empty_folders,
     };
     Ok(Component {
         manifest_hash: ContentHash::of(&manifest.to_bytes()?),

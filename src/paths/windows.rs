@@ -169,10 +169,11 @@ impl Place {
         let (name, below) = self.0.split_once(['\\', '/']).unwrap_or((&self.0, ""));
         let Some(base) = places.get(name) else {
             let near = crate::nearest::nearest(name, places.keys().map(String::as_str));
-            let hint = near.map_or_else(
-                || format!("the places are: {}", places.keys().cloned().collect::<Vec<_>>().join(", ")),
-                |n| format!("did you mean `{n}`?"),
-            );
+            let hint = match near {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if places.is_empty() => "name folders under `places:` in the inventory, best under `defaults:`".to_owned(),
+                None => format!("the places are: {}", places.keys().cloned().collect::<Vec<_>>().join(", ")),
+            };
             return Err(Error::bad_input(format!("there is no place named `{name}`")).next(hint));
         };
         if below.is_empty() { Ok(base.clone()) } else { Ok(base.join(&RelPath::parse(below)?)) }

@@ -1,7 +1,7 @@
 //! The playbooks of a folder.
 
 use super::load::load;
-use crate::error::{IoContext, Result};
+use crate::error::{Error, IoContext, Result};
 use std::path::{Path, PathBuf};
 
 /// A playbook of a folder.
@@ -29,7 +29,12 @@ pub fn list(folder: &Path) -> Result<Vec<Listed>> {
 /// The names of the playbooks of a folder, sorted.
 pub(super) fn names(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder).cannot(|| format!("read the folder of playbooks {}", folder.display()))? {
+    let entries = std::fs::read_dir(folder).map_err(|e| {
+        Error::usage(format!("cannot read the folder of playbooks {}", folder.display()))
+            .because(e)
+            .next("name the folder with --playbooks DIR or IBEXDEPLOY_PLAYBOOKS")
+    })?;
+    for entry in entries {
         let path = entry.cannot(|| format!("read the folder of playbooks {}", folder.display()))?.path();
         if path.is_file() && path.extension().is_some_and(|e| e.eq_ignore_ascii_case("yaml")) {
             names.extend(path.file_stem().map(|s| s.to_string_lossy().into_owned()));

@@ -198,6 +198,20 @@ pub struct DryRunStep {
     pub error: Option<Error>,
 }
 
+impl DryRunStep {
+    /// A step that there is nothing to do for.
+    pub fn skipped(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            verdict: "skip".to_owned(),
+            summary: String::new(),
+            items: Vec::new(),
+            fetch_bytes: 0,
+            error: None,
+        }
+    }
+}
+
 /// A run in the agent's home.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRecord {

@@ -94,6 +94,33 @@ impl Sandbox {
         write_json(&self.state_file(), state)
     }
 
+    /// Refuses a folder that holds something else than a sandbox.
+    ///
+    /// # Errors
+    /// When it does.
+    pub fn check_place(&self) -> Result<()> {
+        let is_empty = || self.root.read_dir().is_ok_and(|mut inside| inside.next().is_none());
+        if !self.root.exists() || self.root.join(HOME).is_dir() || is_empty() {
+            return Ok(());
+        }
+        Err(Error::usage(format!("{} is no sandbox: it holds something else", self.root.display()))
+            .next("nothing was changed there; rehearse in a folder of its own: --rehearse=DIR"))
+    }
+
+    /// Removes it, and nothing that is no sandbox.
+    ///
+    /// # Errors
+    /// When what lies there is something else, or cannot be removed.
+    pub fn remove(&self) -> Result<()> {
+        self.check_place()?;
+        match std::fs::remove_dir_all(&self.root) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io(format!("remove the sandbox {}", self.root.display()), &e))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn state_file(&self) -> PathBuf {
         self.root.join(HOME).join("sandbox.json")
     }
@@ -149,11 +176,9 @@ pub fn make_sandboxes(folder: &Path, specs: &[SandboxSpec], installed: Option<&R
         if sandbox.exists() {
             return Ok(());
         }
-        if let Err(e) = std::fs::remove_dir_all(&sandbox.root)
-            && e.kind() != std::io::ErrorKind::NotFound
-        {
-            return Err(Error::io(format!("remove the unfinished sandbox {}", sandbox.root.display()), &e));
-        }
+        sandbox.remove()?;
+        // First: from here on the folder is known as a sandbox, however far it gets.
+        make_folder(&sandbox.root.join(HOME))?;
         if let Some(release) = installed {
             sandbox.install(release)?;
         }

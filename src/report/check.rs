@@ -1,6 +1,6 @@
 //! What `check` found: a row for each instrument, then what is wrong.
 
-use super::text::{clean, count, names, size};
+use super::text::{clean, count, size};
 use super::{Column, Screen, Table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::Target;
@@ -50,7 +50,7 @@ impl CheckRow {
         let kind = answer.as_ref().err().map(Error::kind);
         // How far it came shows in the kind of the error.
         let (reached, host_key, logon) = match kind {
-            Some(ErrorKind::HostKey) => (true, Some(false), None),
+            Some(ErrorKind::HostKey | ErrorKind::WrongHostKey) => (true, Some(false), None),
             Some(ErrorKind::Logon) => (true, Some(true), Some(false)),
             Some(ErrorKind::Unreachable | ErrorKind::BadInput | ErrorKind::Usage) => (false, None, None),
             _ => (true, Some(true), Some(true)),
@@ -108,12 +108,10 @@ pub fn check(rows: &[CheckRow], screen: Screen) -> String {
         table.row(cells(row));
     }
     let mut text = table.render(screen);
-    let wrong = wrong(rows);
+    let wrong = super::error::each_once(wrong(rows), screen);
     if !wrong.is_empty() {
         text.push('\n');
-    }
-    for (error, instruments) in wrong {
-        text.push_str(&super::error(&error.on_hosts(names(&instruments)), screen));
+        text.push_str(&wrong);
     }
     let well = rows.iter().filter(|row| row.is_well()).count();
     // Writing into a string cannot fail.
@@ -121,19 +119,12 @@ pub fn check(rows: &[CheckRow], screen: Screen) -> String {
     text
 }
 
-/// What is wrong, each once, with the instruments it is wrong on.
-fn wrong(rows: &[CheckRow]) -> Vec<(Error, Vec<&str>)> {
-    let mut all: Vec<(Error, Vec<&str>)> = Vec::new();
-    for row in rows {
-        for error in row.error.iter().chain(row.failing().filter_map(|s| s.error.as_ref())) {
-            let same = error.clone().on_hosts("");
-            match all.iter_mut().find(|(known, _)| *known == same) {
-                Some((_, instruments)) => instruments.push(&row.instrument),
-                None => all.push((same, vec![&row.instrument])),
-            }
-        }
-    }
-    all
+/// What is wrong, and on which instrument.
+fn wrong(rows: &[CheckRow]) -> impl Iterator<Item = (&str, &Error)> {
+    rows.iter().flat_map(|row| {
+        let errors = row.error.iter().chain(row.failing().filter_map(|step| step.error.as_ref()));
+        errors.map(|error| (row.instrument.as_str(), error))
+    })
 }
 
 fn cells(row: &CheckRow) -> [String; 12] {
@@ -147,10 +138,11 @@ fn cells(row: &CheckRow) -> [String; 12] {
         (None, Some(_)) if row.reached && row.host_key != Some(false) && row.logon != Some(false) => "NO".to_owned(),
         _ => String::new(),
     };
+    let wrong = row.error.as_ref().is_some_and(|e| e.kind() == ErrorKind::WrongHostKey);
     let mut cells = [
         row.instrument.clone(),
         word(Some(row.reached), "yes", "NO"),
-        word(row.host_key, "known", "NOT KNOWN"),
+        word(row.host_key, "known", if wrong { "WRONG" } else { "NOT KNOWN" }),
         word(row.logon, "ok", "REFUSED"),
         agent,
         String::new(),

@@ -1,7 +1,7 @@
 //! An error as people read it: where, what, why, the last output, what to do next.
 
 use super::style::Screen;
-use super::text::{clean, wrap};
+use super::text::{clean, names, wrap};
 use crate::error::Error;
 use std::fmt::Write;
 
@@ -27,6 +27,19 @@ pub fn error(error: &Error, screen: Screen) -> String {
         let _ = writeln!(text, "and {} more", d.others.len() - OTHERS);
     }
     text
+}
+
+/// The errors of instruments, those that several of them have once, with the names of all.
+pub(super) fn each_once<'a>(errors: impl Iterator<Item = (&'a str, &'a Error)>, screen: Screen) -> String {
+    let mut all: Vec<(Error, Vec<&str>)> = Vec::new();
+    for (instrument, error) in errors {
+        let same = error.clone().on_hosts("");
+        match all.iter_mut().find(|(known, _)| *known == same) {
+            Some((_, instruments)) => instruments.push(instrument),
+            None => all.push((same, vec![instrument])),
+        }
+    }
+    all.into_iter().map(|(error, instruments)| self::error(&error.on_hosts(names(&instruments)), screen)).collect()
 }
 
 /// What stands below an error's message: host and step (when wanted), causes, output, next move.

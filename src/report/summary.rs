@@ -287,6 +287,7 @@ fn failure(i: &InstrumentState, screen: Screen) -> String {
     if let Some(rollback) = &i.rollback {
         let undone = count(rollback.undone as usize, "step");
         let words = match rollback.ok {
+            Some(true) if rollback.undone == 0 => "nothing had been changed: all is as it was before".to_owned(),
             Some(true) => format!("rolled back: all is as it was before, {undone} undone"),
             Some(false) => format!("the rollback could NOT put back everything: {}", rollback.left.join("; ")),
             None => format!("the rollback is not finished, {undone} undone so far"),

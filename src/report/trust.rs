@@ -40,10 +40,9 @@ pub fn trust(rows: &[TrustRow], screen: Screen) -> String {
         table.row([row.instrument.clone(), row.server.clone(), row.kind.clone(), row.fingerprint.clone(), row.state.to_owned()]);
     }
     let mut text = if table.is_empty() { String::new() } else { table.render(screen) };
+    let wrong = rows.iter().filter_map(|row| Some((row.instrument.as_str(), row.error.as_ref()?)));
+    text.push_str(&super::error::each_once(wrong, screen));
     for row in rows {
-        if let Some(error) = &row.error {
-            text.push_str(&super::error(error, screen));
-        }
         // Writing into a string cannot fail.
         let _ = match (row.state, &row.known) {
             ("CHANGED", Some(known)) => writeln!(

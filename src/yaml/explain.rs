@@ -45,6 +45,9 @@ fn say(error: &Yaml, found: Option<(&str, &Kind)>) -> Error {
         Yaml::ExpectedMappingEndAfterEnumVariantValue { .. } => {
             Error::bad_input("only one of these keys can be given here").next("keep one of them and remove the others")
         }
+        Yaml::RecursiveReferencesRequireWeakTypes { .. } => {
+            Error::bad_input("an alias stands inside of what it stands for").next("write the value out, without `&` and `*`")
+        }
         // `Error::with_advice` has put the two together.
         Yaml::Message { msg, .. } => {
             let (message, advice) = msg.split_once("; ").unwrap_or((msg, SCHEMA));

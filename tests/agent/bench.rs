@@ -323,6 +323,7 @@ pub(crate) fn release(
         version: version.into(),
         release: version.into(),
         files: all.iter().map(entry).collect(),
+        empty_folders: vec![],
     };
     let bytes = manifest.to_bytes().unwrap();
     let component = ComponentPlan {

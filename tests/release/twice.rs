@@ -9,6 +9,15 @@ fn releasing_the_same_kit_again_stops_nothing() {
     assert_eq!((first.code, first.outcome("NDXLARMOR").as_str()), (0, "changed"), "{}", first.story());
     let server = fleet.ibex("NDXLARMOR").expect("IBEX runs");
 
+    // What would be stopped otherwise is not reached.
+    let dry = fleet.run(&["release", "NDXLARMOR", "--dry-run"]);
+    let dry: serde_json::Value = serde_json::from_str(&dry.stdout).expect("a document");
+    let steps = dry[0]["steps"].as_array().expect("steps");
+    let would_run = |s: &&serde_json::Value| s["verdict"] == "run";
+    let ids: Vec<&str> = steps.iter().filter(would_run).filter_map(|s| s["id"].as_str()).collect();
+    assert!(ids.iter().all(|id| id.starts_with("stage.")), "{ids:?}");
+    assert!(steps.iter().any(|s| s["summary"] == "not reached: no component differs"), "{dry}");
+
     let second = fleet.run(&["release", "NDXLARMOR", "--yes"]);
     assert_eq!((second.code, second.outcome("NDXLARMOR").as_str()), (0, "ok"), "{}", second.story());
     assert_eq!(fleet.ibex("NDXLARMOR"), Some(server), "the same server still runs");

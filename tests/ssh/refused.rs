@@ -67,6 +67,12 @@ error: the host key of [127.0.0.1]:[PORT OF NDXUNKNOWN] is not known: it shows s
     for sshd in [&changed, &revoked, &unknown, &other] {
         assert!(!sshd.log().contains("userauth-request"), "{}", sshd.log());
     }
+    let table = site.run(&["check", "--all"]).stdout;
+    for (name, word) in [("NDXCHANGED", "WRONG"), ("NDXREVOKED", "WRONG"), ("NDXOTHERKIND", "WRONG"), ("NDXUNKNOWN", "NOT KNOWN")]
+    {
+        let row = table.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        assert!(row.contains(word), "{row}");
+    }
 }
 
 #[test]

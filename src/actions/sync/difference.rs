@@ -21,6 +21,21 @@ pub struct Wanted {
 /// Files by their path in the tree.
 pub type WantedTree = BTreeMap<RelPath, Wanted>;
 
+/// The empty folders of a component, by their path in the tree, as [`wanted_tree`] has the files.
+///
+/// # Errors
+/// When `from` is no path.
+pub fn wanted_folders(
+    manifest: &Manifest,
+    from: Option<&str>,
+    excluded: &PathPatterns,
+    kept: &PathPatterns,
+) -> Result<BTreeSet<RelPath>> {
+    let from = from.map(RelPath::parse).transpose()?;
+    let all = manifest.empty_folders.iter().filter(|path| !excluded.covers(path));
+    Ok(all.filter_map(|path| strip(path, from.as_ref())).filter(|path| !kept.covers(path)).collect())
+}
+
 /// The files of a component as the tree should have them: the folder `from` is the tree, `excluded` paths of the
 /// component are left out, and what is kept on the instrument is nobody else's.
 ///
@@ -60,6 +75,8 @@ pub struct Rules<'a> {
     pub generated: &'a PathPatterns,
     pub units: &'a PathPatterns,
     pub remove_extra: bool,
+    /// Folders that the tree should have, although nothing is in them.
+    pub empty_folders: &'a BTreeSet<RelPath>,
 }
 
 /// What comes to a path: one file, or a folder with all its files.
@@ -69,6 +86,8 @@ pub struct Arrival {
     pub folder: bool,
     /// The paths of its files in the tree; the path itself when it is a file.
     pub files: Vec<RelPath>,
+    /// The paths of its empty folders in the tree.
+    pub empty_folders: Vec<RelPath>,
 }
 
 /// The difference between a tree and what is wanted.
@@ -111,7 +130,12 @@ pub fn compare(wanted: &WantedTree, installed: &TreeIndex, rules: &Rules<'_>) ->
         rules,
         by_case: HashMap::new(),
         going: BTreeSet::new(),
-        folders: wanted.keys().flat_map(ancestors).collect(),
+        folders: wanted
+            .keys()
+            .chain(rules.empty_folders)
+            .flat_map(ancestors)
+            .chain(rules.empty_folders.iter().cloned())
+            .collect(),
         whole: HashMap::new(),
         done: SyncDifference::default(),
     };
@@ -119,6 +143,10 @@ pub fn compare(wanted: &WantedTree, installed: &TreeIndex, rules: &Rules<'_>) ->
     let units = work.units()?;
     work.files(&units)?;
     work.extra(&units)?;
+    // By themselves they are no reason to stop anything: programs remove a folder that is empty.
+    if !work.done.is_empty() {
+        work.empty_folders()?;
+    }
     let mut done = work.done;
     let all = std::mem::take(&mut done.outs);
     done.outs = all.iter().filter(|p| !ancestors(p).iter().any(|a| all.contains(a))).cloned().collect();
@@ -255,7 +283,29 @@ impl Comparison<'_> {
         if folder {
             self.whole.insert(path.clone(), self.done.arrivals.len());
         }
-        self.done.arrivals.push(Arrival { path, folder, files });
+        self.done.arrivals.push(Arrival { path, folder, files, empty_folders: Vec::new() });
+    }
+
+    /// Folders with nothing in them come with the folder above them that comes, else by themselves.
+    fn empty_folders(&mut self) -> Result<()> {
+        for path in self.rules.empty_folders {
+            let coming = ancestors(path).into_iter().chain([path.clone()]).find_map(|above| self.whole.get(&above).copied());
+            let at = match coming {
+                Some(at) => at,
+                None => {
+                    let there = Stamp::of(&path.under(self.rules.target))?;
+                    // What lies in its place is somebody's, and stays.
+                    if there.is_some() && !self.lies_in_out(path) {
+                        continue;
+                    }
+                    let top = self.missing_above(path)?.unwrap_or_else(|| path.clone());
+                    self.arrive(top.clone(), true, Vec::new());
+                    self.whole[&top]
+                }
+            };
+            self.done.arrivals[at].empty_folders.push(path.clone());
+        }
+        Ok(())
     }
 
     /// The outermost folder above a path that is not there yet. A file in its place goes.

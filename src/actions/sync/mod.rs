@@ -89,7 +89,17 @@ impl Sync {
         let skip = self.not_compared(&wanted, &generated)?;
         let installed = index(cx.home, &target, &skip)?;
         let units = PathPatterns::new(&self.as_unit)?;
-        let rules = Rules { target: &target, kept: &kept, generated: &generated, units: &units, remove_extra: self.remove_extra };
+        let mut empty_folders =
+            difference::wanted_folders(&manifest, self.from.as_deref(), &PathPatterns::new(&self.exclude)?, &kept)?;
+        empty_folders.retain(|path| !generated.covers(path));
+        let rules = Rules {
+            target: &target,
+            kept: &kept,
+            generated: &generated,
+            units: &units,
+            remove_extra: self.remove_extra,
+            empty_folders: &empty_folders,
+        };
         let difference = difference::compare(&wanted, &installed, &rules)?;
         Ok(Look { target, wanted, installed, difference })
     }

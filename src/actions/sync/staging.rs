@@ -47,6 +47,9 @@ impl Staging<'_> {
                 text.push_str(&format!("\n{path} {}", wanted.hash));
             }
         }
+        for path in &arrival.empty_folders {
+            text.push_str(&format!("\n{path}/"));
+        }
         ContentHash::of(text.as_bytes()).to_string()[..24].to_owned()
     }
 
@@ -81,6 +84,10 @@ impl Staging<'_> {
         let mut missing = Vec::new();
         for arrival in arrivals {
             let name = self.name(arrival);
+            for path in &arrival.empty_folders {
+                let to = self.staged_path(arrival, &name, path);
+                std::fs::create_dir_all(&to).cannot(|| format!("make the folder {}", to.display()))?;
+            }
             for path in &arrival.files {
                 let wanted = self.wanted.get(path).ok_or_else(|| Error::internal(format!("{path} is not wanted")))?;
                 let to = self.staged_path(arrival, &name, path);

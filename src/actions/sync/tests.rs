@@ -455,3 +455,26 @@ fn what_undo_cannot_find_is_named() -> Result<()> {
     assert_eq!(bench.undo().unwrap_err().kind(), ErrorKind::Integrity);
     Ok(())
 }
+
+#[test]
+fn empty_folders_come_with_the_rest_and_are_no_reason_by_themselves() -> Result<()> {
+    let mut bench = Bench::new();
+    installed(&bench);
+    bench.write("server", "taken", "a file that lies in the place of one");
+    let files = [("same.txt", "same"), (".git/HEAD", "ref2"), ("fresh/n.txt", "n"), ("taken/x", "x")];
+    let folders = [(".git/refs/heads/", ""), ("fresh/logs/", ""), ("logs/old/", ""), ("ioc/", ""), ("ioc/__pycache__/", "")];
+    bench.component("EPICS", &[&files[..], &folders[..]].concat());
+    let server = bench.at("server", "");
+    let before = tree(&server);
+    sync().stage(&bench.cx())?;
+    sync().apply(&bench.cx())?;
+    for folder in [".git/refs/heads", "fresh/logs", "logs/old", "ioc"] {
+        assert!(server.join(folder).is_dir(), "{folder}");
+    }
+    std::fs::remove_dir(server.join("logs/old")).unwrap();
+    assert_eq!(sync().probe(&bench.cx())?.difference, Difference::None);
+    std::fs::create_dir(server.join("logs/old")).unwrap();
+    assert_eq!(bench.undo()?, [""; 0]);
+    assert_eq!(tree(&server), before);
+    Ok(())
+}

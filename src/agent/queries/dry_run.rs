@@ -3,12 +3,14 @@
 use super::super::content::{Desk, RunContent};
 use super::super::driver::{items_of, names, rendered};
 use super::super::jobs::RunJobs;
+use super::super::stranded::is_unproven;
 use super::super::worker::Worker;
-use crate::actions::{AskOperator, Deadline, Difference, Probe, Progress, StepContext, UndoLog, UndoRecord};
+use crate::actions::{Action, AskOperator, Deadline, Difference, Probe, Progress, StepContext, UndoLog, UndoRecord};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::events::Unit;
 use crate::plan::{InstrumentPlan, PlanStep};
 use crate::platform::facts;
+use crate::playbook::Phase;
 use crate::protocol::{DryRunStep, QueryReply};
 use crate::secrets::Secrets;
 use crate::template::{self, Context};
@@ -31,8 +33,24 @@ pub(super) fn probe_all(worker: &Worker, plan: &InstrumentPlan, desk: &Desk) -> 
     // Data of probes goes with the answer.
     let folder = tempfile::tempdir_in(machine.home.folder()).cannot(|| "make a folder for the dry run")?;
     let look = Look { worker, plan, desk, facts: &facts, dir: folder.path() };
-    let steps = plan.steps.iter().map(|step| look.step(step)).collect();
+    let mut steps: Vec<DryRunStep> = plan.steps.iter().map(|step| look.step(step)).collect();
+    if plan.only_if_differs && !is_unproven(&machine.home, folder.path())? && !differs(plan, &steps) {
+        leave_out_what_would_not_be_reached(plan, &mut steps);
+    }
     Ok(QueryReply::DryRun { steps, facts })
+}
+
+/// Whether a `sync` step has anything to change, so far as can be seen now.
+fn differs(plan: &InstrumentPlan, steps: &[DryRunStep]) -> bool {
+    plan.steps.iter().zip(steps).any(|(step, seen)| matches!(step.action, Action::Sync(_)) && seen.verdict != "skip")
+}
+
+/// The run would end after `stage`.
+fn leave_out_what_would_not_be_reached(plan: &InstrumentPlan, steps: &mut [DryRunStep]) {
+    let reached = |step: &PlanStep| step.phase == Phase::Stage || step.skip.is_some();
+    for (_, seen) in plan.steps.iter().zip(steps).filter(|(step, _)| !reached(step)) {
+        *seen = DryRunStep { summary: "not reached: no component differs".to_owned(), ..DryRunStep::skipped(&seen.id) };
+    }
 }
 
 struct Look<'a> {
@@ -45,14 +63,7 @@ struct Look<'a> {
 
 impl Look<'_> {
     fn step(&self, step: &PlanStep) -> DryRunStep {
-        let mut seen = DryRunStep {
-            id: step.id.clone(),
-            verdict: "skip".to_owned(),
-            summary: String::new(),
-            items: Vec::new(),
-            fetch_bytes: 0,
-            error: None,
-        };
+        let mut seen = DryRunStep::skipped(&step.id);
         if let Some(why) = &step.skip {
             seen.summary = why.clone();
             return seen;

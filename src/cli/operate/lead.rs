@@ -1,7 +1,8 @@
 //! Leading a run: the folder, the log, the reporter, Ctrl-C, the engine.
 
 use super::confirmed;
-use crate::cli::{GlobalOptions, Log, write_out};
+use crate::cli::output::{Watched, warn};
+use crate::cli::{GlobalOptions, Log};
 use crate::engine::{self, Ask, CancelToken, Canceller, EngineRequest, EventSink, Job, Limits, cancellation};
 use crate::error::{Error, IoContext, Result};
 use crate::events::{RunFolder, RunState};
@@ -52,7 +53,8 @@ pub(in crate::cli) fn lead(global: &GlobalOptions, led: Led) -> Result<u8> {
     led.log.keep_in(&folder)?;
     let at_once = led.limits.jobs;
     let place = Where { folder: Some(folder.path().to_owned()) };
-    let reporter = report::open(global.form(), global.verbose, Screen::of_stdout(), place, Box::new(std::io::stdout()));
+    let mut out = Watched::default();
+    let reporter = report::open(global.form(), global.verbose, Screen::of_stdout(), place, Box::new(out.clone()));
     let recorder = Arc::new(Mutex::new(Some(Recorder::new(folder.writer()?, led.secrets, earlier, reporter))));
     let request = EngineRequest {
         run: led.plan.run.clone(),
@@ -76,8 +78,13 @@ pub(in crate::cli) fn lead(global: &GlobalOptions, led: Led) -> Result<u8> {
         let brought = whole && state.instruments.iter().any(|i| i.sent > 0);
         if state.rehearsal && brought && global.form() != Form::Json && ended.is_ok() {
             let estimate = real_thing(global, &led.state, &state, at_once)?;
-            write_out(&format!("\n{}", estimate.text(global.screen())))?;
+            // As for the report before it.
+            let _ = writeln!(out, "\n{}", estimate.text(global.screen()).trim_end());
         }
+    }
+    if let Some(why) = out.failure() {
+        let run = folder.id();
+        warn(&format!("not all could be written to standard output: {why}; `ibexdeploy runs report {run}` shows the report"));
     }
     ended
 }

@@ -1,7 +1,7 @@
 //! `--rehearse`: the same inventory, on sandboxes.
 
-use crate::error::{IoContext, Result};
-use crate::inventory::{Inventory, KitTransfer};
+use crate::error::{Error, IoContext, Result};
+use crate::inventory::{Instrument, Inventory, KitTransfer};
 use crate::kit::{KitStore, Release};
 use crate::plan::TransportSpec;
 use crate::rehearsal::{KitShape, Sandbox, SandboxSpec, make_kits, make_sandboxes};
@@ -21,8 +21,13 @@ pub(super) fn prepare(
     fresh: bool,
 ) -> Result<PathBuf> {
     let folder = std::path::absolute(folder).cannot(|| format!("find the folder {}", folder.display()))?;
+    if folder.exists() && !folder.is_dir() {
+        return Err(Error::usage(format!("{} is not a folder", folder.display()))
+            .next("name a folder for the rehearsal: --rehearse=DIR makes it where there is none"));
+    }
+    inventory.instruments.iter().try_for_each(|i| Sandbox::at(&folder, &sandbox_of(i)).check_place())?;
     if fresh {
-        remove_sandboxes(&folder, inventory)?;
+        inventory.instruments.iter().try_for_each(|i| Sandbox::at(&folder, &sandbox_of(i)).remove())?;
     }
     for instrument in &mut inventory.instruments {
         instrument.transport = TransportSpec::Local { root: folder.join(&instrument.name) };
@@ -43,8 +48,7 @@ pub(super) fn prepare(
         }
     };
     let chosen = inventory.instruments.iter().filter(|i| names.contains(&i.name));
-    let specs: Vec<SandboxSpec> =
-        chosen.map(|i| SandboxSpec { name: i.name.clone(), host: i.host.clone(), places: i.places.clone() }).collect();
+    let specs: Vec<SandboxSpec> = chosen.map(sandbox_of).collect();
     let new = specs.iter().filter(|spec| !Sandbox::at(&folder, spec).exists()).count();
     if new > 0 {
         tell(&format!("making {new} of {} sandboxes in {}", specs.len(), folder.display()));
@@ -70,15 +74,6 @@ fn before_newest(kits: &Path, folder: &Path) -> Result<Option<Release>> {
     Ok(plain.pop_last().map(|(_, release)| release))
 }
 
-fn remove_sandboxes(folder: &Path, inventory: &Inventory) -> Result<()> {
-    for instrument in &inventory.instruments {
-        let root = folder.join(&instrument.name);
-        match std::fs::remove_dir_all(&root) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(crate::error::Error::io(format!("remove the sandbox {}", root.display()), &e));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
+fn sandbox_of(instrument: &Instrument) -> SandboxSpec {
+    SandboxSpec { name: instrument.name.clone(), host: instrument.host.clone(), places: instrument.places.clone() }
 }

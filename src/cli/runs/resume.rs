@@ -83,8 +83,8 @@ impl Resume {
         let targets = TargetOptions { patterns: self.of.clone(), ..TargetOptions::default() };
         let fleet = Fleet::choose(global, &targets)?;
         let run = new_run();
-        let targets = fleet.bare_targets(&run, "resume");
-        let content = stored_plan_content(&fleet, &self.unfinished(&fleet, &targets)?)?;
+        let (targets, plans) = self.unfinished(&fleet, fleet.bare_targets(&run, "resume"))?;
+        let content = stored_plan_content(&fleet, &plans)?;
         content.lacking.iter().for_each(warn_of);
         let jobs = targets.iter().map(|target| Job {
             start: Start::Follow { run: String::new(), submit: None },
@@ -117,28 +117,46 @@ impl Resume {
         lead(global, led)
     }
 
-    /// The plans of the runs that may still want content. An instrument that does not answer now is tried again by
-    /// whoever follows it, and a run whose plan cannot be read does not go on.
-    fn unfinished(&self, fleet: &Fleet, targets: &[Target]) -> Result<Vec<InstrumentPlan>> {
+    /// Where a run is open, and the plans of those that may still want content. An instrument that does not answer now
+    /// is tried again by whoever follows it, and a run whose plan cannot be read does not go on.
+    fn unfinished(&self, fleet: &Fleet, targets: Vec<Target>) -> Result<(Vec<Target>, Vec<InstrumentPlan>)> {
         let talk = |_: Target, link: Link| Box::pin(plan_in_hand(link)) as _;
-        let answers = ask(fleet, targets, self.run.jobs, LIMIT, Arc::new(talk))?;
-        for error in answers.iter().filter_map(|answer| answer.as_ref().err()) {
-            warn(&format!("whether its run wants content is not known: {error}"));
+        let answers = ask(fleet, &targets, self.run.jobs, LIMIT, Arc::new(talk))?;
+        let (mut open, mut plans) = (Vec::new(), Vec::new());
+        for (target, answer) in targets.into_iter().zip(answers) {
+            match answer {
+                Ok(InHand::Nothing) => continue,
+                Ok(InHand::Damaged) => {}
+                Ok(InHand::Plan(plan)) => plans.push(*plan),
+                Err(error) => warn(&format!("whether its run wants content is not known: {error}")),
+            }
+            open.push(target);
         }
-        Ok(answers.into_iter().filter_map(Result::ok).flatten().collect())
+        if open.is_empty() {
+            return Err(Error::usage(format!("no run is unfinished on {}", self.of.join(" and ")))
+                .next("`ibexdeploy status` shows the last run of each instrument"));
+        }
+        Ok((open, plans))
     }
 }
 
-/// The plan of the run that the instrument works on, if any.
-async fn plan_in_hand(mut link: Link) -> Result<Option<InstrumentPlan>> {
+/// What an instrument is at.
+enum InHand {
+    Nothing,
+    /// A run of which not all can be read.
+    Damaged,
+    Plan(Box<InstrumentPlan>),
+}
+
+async fn plan_in_hand(mut link: Link) -> Result<InHand> {
     let QueryReply::Runs(runs) = link.query(Query::Runs).await? else { return Err(unexpected_reply()) };
-    let open = runs.into_iter().find(|run| run.outcome.is_none() && run.damage.is_none());
-    let plan = match open {
+    let plan = match runs.into_iter().find(|run| run.outcome.is_none()) {
+        None => InHand::Nothing,
+        Some(run) if run.damage.is_some() => InHand::Damaged,
         Some(run) => match link.query(Query::StoredPlan { run: run.run.0 }).await? {
-            QueryReply::StoredPlan(plan) => Some(*plan),
+            QueryReply::StoredPlan(plan) => InHand::Plan(plan),
             _ => return Err(unexpected_reply()),
         },
-        None => None,
     };
     link.goodbye().await;
     Ok(plan)

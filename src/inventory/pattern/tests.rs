@@ -131,6 +131,9 @@ fn what_makes_no_sense_is_refused() {
     insta::assert_snapshot!(refused(&typed(&["", ","])), @"no instruments were named / give names, groups or globs such as LARMOR, ts2 or 'NDX*', or --all; `ibexdeploy inventory list` shows them");
     insta::assert_snapshot!(refused(&Selection { all: true, ..typed(&["loq"]) }), @"--all and patterns were given together / leave one of them out; --except and --only narrow --all");
     insta::assert_snapshot!(refused(&Selection { only: vec!["!loq".to_owned()], ..Selection::default() }), @"the mark in `!loq` has no meaning inside --only / write the name, group or glob alone");
+    insta::assert_snapshot!(refused(&typed(&["ts1,!"])), @"`!` is a mark without a name / write a name, group or glob behind `!` and `&`, and a file's name behind `@`");
+    insta::assert_snapshot!(refused(&typed(&["!@"])), @"`!@` is a mark without a name / write a name, group or glob behind `!` and `&`, and a file's name behind `@`");
+    insta::assert_snapshot!(refused(&Selection { all: true, except: vec![" ,".to_owned()], ..Selection::default() }), @"--except was given no pattern / name instruments or groups, or leave it out");
     insta::assert_snapshot!(refused(&typed(&["!!loq"])), @"the mark in `!loq` has no meaning inside ! / write the name, group or glob alone");
 }
 

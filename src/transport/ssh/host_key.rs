@@ -82,7 +82,7 @@ impl Ssh {
         let limit = limit(spec);
         let Route { jumps, last } = self.route(instrument, spec)?;
         match self.look_behind(&jumps, &last, instrument, limit).await {
-            Err(e) if e.kind() == ErrorKind::HostKey => {}
+            Err(e) if matches!(e.kind(), ErrorKind::HostKey | ErrorKind::WrongHostKey) => {}
             other => return other,
         }
         for (at, hop) in jumps.iter().enumerate() {

@@ -273,19 +273,19 @@ pub(super) fn refusal(server: &ServerName, shown: &PublicKey, verdict: &Verdict,
     let fingerprint = shown.fingerprint(HashAlg::Sha256);
     let kind = shown.algorithm();
     let name = server.written();
-    let error = |message: String| Error::new(ErrorKind::HostKey, message);
+    let wrong = |message: String| Error::new(ErrorKind::WrongHostKey, message);
     match verdict {
         Verdict::Known(_) => None,
         Verdict::Unknown => Some(
-            error(format!("the host key of {name} is not known: it shows {kind} {fingerprint}"))
+            Error::new(ErrorKind::HostKey, format!("the host key of {name} is not known: it shows {kind} {fingerprint}"))
                 .next(format!("compare the fingerprint on the machine, then `ibexdeploy trust {instrument}` records it")),
         ),
         Verdict::OtherKinds { place, known } => Some(
-            error(format!("{name} shows a host key of another kind than is known: {kind} {fingerprint}, known is {known} ({place})"))
+            wrong(format!("{name} shows a host key of another kind than is known: {kind} {fingerprint}, known is {known} ({place})"))
                 .next(format!("if the machine was set up anew, `ibexdeploy trust --replace {instrument}` records the new key")),
         ),
         Verdict::Changed { place, known } => Some(
-            error(format!(
+            wrong(format!(
                 "THE HOST KEY OF {name} HAS CHANGED: it shows {kind} {fingerprint}, known is {known} ({place}); somebody may \
                  be between this machine and it, or it was set up anew. Nothing was sent to it"
             ))
@@ -294,7 +294,7 @@ pub(super) fn refusal(server: &ServerName, shown: &PublicKey, verdict: &Verdict,
             )),
         ),
         Verdict::Revoked(place) => Some(
-            error(format!("the host key of {name}, {kind} {fingerprint}, is revoked ({place}). Nothing was sent to it"))
+            wrong(format!("the host key of {name}, {kind} {fingerprint}, is revoked ({place}). Nothing was sent to it"))
                 .next("make a new host key on the machine, and find out why this one was revoked"),
         ),
     }

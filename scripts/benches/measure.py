@@ -122,6 +122,6 @@ def same_trees(pairs, besides=()):
         left_out = [f"--exclude={name}" for name in ("ICP_Binaries", *besides)]
         command = ["rsync", "-rlcni", "--delete", "--prune-empty-dirs", *left_out, f"{wanted}/", f"{installed}/"]
         differing = subprocess.run([str(w) for w in command], check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
-        # A line that begins with a dot is about times or rights; "cd" is a folder.
-        if wrong := [line for line in differing if not line.startswith((".", "cd"))]:
+        # A line that begins with a dot is about times or rights, "cd" is a folder, and so is what ends in a slash.
+        if wrong := [line for line in differing if not line.startswith((".", "cd")) and not line.endswith("/")]:
             sys.exit(f"{installed} is not as {wanted}: {wrong[:5]} and {len(wrong)} in all")

@@ -10,7 +10,7 @@ use interprocess::local_socket::tokio::{Stream, prelude::*};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 
 /// How long it may take until a worker answers.
 const START: Duration = Duration::from_secs(20);
@@ -20,6 +20,9 @@ const START_AGAIN: Duration = Duration::from_secs(3);
 
 /// How long what the worker still says is passed on after standard input has ended.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// Bytes that go from one side to the other in one piece.
+const RELAYED_AT_ONCE: usize = 256 * 1024;
 
 /// A worker's log is begun anew when it is larger than this.
 const LOG_LIMIT: u64 = 4 << 20;
@@ -137,7 +140,7 @@ async fn relay(stream: Stream) -> Result<()> {
     let (mut from_worker, mut to_worker) = tokio::io::split(stream);
     let mut down = tokio::spawn(async move {
         let mut out = tokio::io::stdout();
-        let mut buffer = vec![0; 64 * 1024];
+        let mut buffer = vec![0; RELAYED_AT_ONCE];
         loop {
             let read = from_worker.read(&mut buffer).await?;
             if read == 0 {
@@ -148,7 +151,9 @@ async fn relay(stream: Stream) -> Result<()> {
         }
     });
     let mut up = tokio::spawn(async move {
-        tokio::io::copy(&mut tokio::io::stdin(), &mut to_worker).await?;
+        // Standard input is read on another thread: what is handed over at a time had better be much.
+        let mut input = BufReader::with_capacity(RELAYED_AT_ONCE, tokio::io::stdin());
+        tokio::io::copy_buf(&mut input, &mut to_worker).await?;
         Ok::<_, std::io::Error>(to_worker)
     });
     let broken = |e: &dyn std::fmt::Display| Error::new(ErrorKind::Unreachable, "the connection to the worker broke").because(e);

@@ -129,6 +129,7 @@ fn job(run: &RunId, at: usize) -> Job {
         secrets: Vec::new(),
         hold: Hold::No,
         only_if_differs: false,
+        hotfixes: ibexdeploy::actions::hotfix::HotfixPolicy::default(),
         steps: Vec::new(),
     };
     let start = Start::Submit(Submission { secrets: Vec::new(), answer_yes: true });

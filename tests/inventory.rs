@@ -363,7 +363,7 @@ error: cannot read inventory/ndx.yaml
 
 #[test]
 fn the_committed_schemas_are_current() {
-    for kind in ["inventory", "migration-chain", "migrations", "playbook"] {
+    for kind in ["hotfix", "inventory", "migration-chain", "migrations", "playbook"] {
         let made = shipped().args(["schema", kind]).assert().success().get_output().stdout.clone();
         let file = repository().join(format!("docs/schema/{kind}.json"));
         let committed = std::fs::read(&file).unwrap();

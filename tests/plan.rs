@@ -2,9 +2,11 @@
 
 #![cfg(test)]
 
+use ibexdeploy::actions::hotfix::HotfixPolicy;
 use ibexdeploy::content::{ContentHash, Manifest, ManifestEntry};
 use ibexdeploy::events::RunId;
 use ibexdeploy::inventory::Inventory;
+use ibexdeploy::kit::hotfix::PatchStore;
 use ibexdeploy::kit::{Component, Kit};
 use ibexdeploy::paths::RelPath;
 use ibexdeploy::plan::{self, Hold, Plan, PlanRequest, PlanStep, UndoKind};
@@ -94,6 +96,8 @@ impl Bench {
             hold: Hold::No,
             tags: self.tags.clone(),
             skip_tags: self.skip_tags.clone(),
+            hotfixes: HotfixPolicy::default(),
+            patches: &PatchStore::open(self.folder.path()),
             set: self.set.clone(),
         })
     }
@@ -436,6 +440,8 @@ fn the_shipped_playbooks_fit_the_shipped_inventory() {
             hold: Hold::No,
             tags: Vec::new(),
             skip_tags: Vec::new(),
+            hotfixes: HotfixPolicy::default(),
+            patches: &PatchStore::open(Path::new("not needed")),
             set: BTreeMap::new(),
         });
         let plan = plan.unwrap_or_else(|e| panic!("{}: {}", listed.name, told(&e)));

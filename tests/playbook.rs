@@ -94,7 +94,7 @@ stage:
     2 | stage:
     3 |   - name: nothing
       |     ^
-    next: give it one of: ask, backup, check, command, copy, file, git, link, migrate, notify, process, reboot, remind, remove, restore, service, snapshot, sync; or `include`
+    next: give it one of: ask, backup, check, command, copy, file, git, hotfix, link, migrate, notify, process, reboot, remind, remove, restore, service, snapshot, sync; or `include`
 
     t.yaml:5:5: this step has two actions: `remind` and `check`
     3 |   - name: nothing

@@ -7,6 +7,7 @@ pub mod command;
 pub mod copy;
 pub mod file;
 pub mod git;
+pub mod hotfix;
 pub mod link;
 pub mod migrate;
 pub mod moves;
@@ -53,6 +54,7 @@ pub enum Action {
     Copy(copy::Copy),
     File(file::File),
     Git(git::Git),
+    Hotfix(hotfix::Hotfix),
     Link(link::Link),
     Migrate(migrate::Migrate),
     Notify(notify::Notify),
@@ -77,6 +79,7 @@ impl Action {
             Self::Copy(_) => "copy",
             Self::File(_) => "file",
             Self::Git(_) => "git",
+            Self::Hotfix(_) => "hotfix",
             Self::Link(_) => "link",
             Self::Migrate(_) => "migrate",
             Self::Notify(_) => "notify",
@@ -91,6 +94,15 @@ impl Action {
         }
     }
 
+    /// True for what a run with `only_if_differs` is made for: where none of these has anything to change, nothing is stopped.
+    pub fn is_the_purpose(&self) -> bool {
+        match self {
+            Self::Sync(_) => true,
+            Self::Hotfix(hotfix) => hotfix.changes_files(),
+            _ => false,
+        }
+    }
+
     /// The action as the agent works with it.
     pub fn performer(&self) -> &dyn Perform {
         match self {
@@ -101,6 +113,7 @@ impl Action {
             Self::Copy(a) => a,
             Self::File(a) => a,
             Self::Git(a) => a,
+            Self::Hotfix(a) => a,
             Self::Link(a) => a,
             Self::Migrate(a) => a,
             Self::Notify(a) => a,

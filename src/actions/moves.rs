@@ -212,6 +212,11 @@ impl Moves {
         self.folders = touched.into_iter().filter_map(|f| std::fs::metadata(&f).ok().map(|m| (f, mtime_ns(&m)))).collect();
     }
 
+    /// Where what was at a path is kept once it has gone; nothing when nothing goes from there.
+    pub fn kept(&self, path: &RelPath) -> Option<PathBuf> {
+        self.outs.iter().position(|out| out.path == *path).map(|number| self.old(number))
+    }
+
     fn old(&self, number: usize) -> PathBuf {
         self.undo.join(number.to_string())
     }

@@ -101,6 +101,7 @@ impl Bench {
             secrets: Vec::new(),
             hold: Hold::No,
             only_if_differs: false,
+            hotfixes: crate::actions::hotfix::HotfixPolicy::default(),
             steps: Vec::new(),
         };
         let step = PlanStep {

@@ -367,11 +367,14 @@ impl Content for RunContent<'_> {
         }
         let fetched_bytes = sizes.values().sum();
         (self.announce)(files, fetched_bytes);
-        match &self.share {
-            Some(share) => pull(share, &wants, fetched_bytes, progress, deadline)?,
-            None => {
-                self.desk.bring(merged(wants), progress, deadline)?;
-            }
+        // What is in no kit, as the files of a hotfix, comes from the controller always.
+        let on_share = |want: &Want| self.share.as_ref().is_some_and(|share| share.contains_key(&want.component));
+        let (shared, sent): (Vec<Want>, Vec<Want>) = wants.into_iter().partition(on_share);
+        if let Some(share) = self.share.as_ref().filter(|_| !shared.is_empty()) {
+            pull(share, &shared, fetched_bytes, progress, deadline)?;
+        }
+        if !sent.is_empty() {
+            self.desk.bring(merged(sent), progress, deadline)?;
         }
         Ok(FetchStats { files, fetched_bytes, copied_bytes: 0 })
     }

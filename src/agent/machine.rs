@@ -1,11 +1,14 @@
 //! What a worker has all its life: the home, the platform, its own executable.
 
 use super::home::Home;
+use crate::actions::hotfix::{InstalledHotfix, installed};
 use crate::content::{ContentHash, HashCache};
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::paths::Drives;
+use crate::paths::{Drives, WinPath};
 use crate::plan::{InstrumentPlan, PLAN_FORMAT};
 use crate::platform::{self, Platform};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The machine the agent works on.
@@ -37,6 +40,24 @@ impl Machine {
         let platform = platform::open(home.root())?;
         let hashes = HashCache::open(&home.folder().join("index").join("guard.hashes"));
         Ok(Self { drives: home.drives(), platform, executable, build, hashes, home })
+    }
+
+    /// What is found out about the instrument before a plan runs, with the hotfixes that it has.
+    pub(crate) fn facts(&self, places: &BTreeMap<String, WinPath>) -> BTreeMap<String, Value> {
+        let mut facts = platform::facts::gather(&*self.platform, &self.drives, places);
+        let hotfixes = installed::read(self.home.folder()).map(|all| {
+            let one = |h: InstalledHotfix| {
+                let asks = json!({"id": h.id, "restart": h.restart.word(), "iocs": h.restart.iocs()});
+                (h.id, asks)
+            };
+            Value::Object(all.into_iter().map(one).collect())
+        });
+        let hotfixes = hotfixes.unwrap_or_else(|error| {
+            tracing::warn!(fact = "hotfixes", %error, "cannot be found out");
+            Value::Null
+        });
+        facts.insert("hotfixes".to_owned(), hotfixes);
+        facts
     }
 
     /// Whether a plan is for this machine and of a form this build knows.

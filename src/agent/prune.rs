@@ -5,6 +5,7 @@ use super::journal;
 use super::resume::Resume;
 use super::rollback::RollbackOrder;
 use super::worker::Worker;
+use crate::actions::hotfix::installed;
 use crate::actions::{UndoRecord, volumes};
 use crate::error::{Error, IoContext, Result};
 use crate::events::Outcome;
@@ -70,7 +71,8 @@ fn remove_undo_data(dir: &Path) -> Result<bool> {
     Ok(there)
 }
 
-/// Folders of runs that are not over, and of those that an unfinished rollback is taking back.
+/// Folders of runs that are not over, of those that an unfinished rollback is taking back, and of those that put a hotfix in
+/// place which can still be reverted.
 ///
 /// # Errors
 /// When it is not known what an unfinished rollback takes back.
@@ -86,6 +88,10 @@ fn needed(home: &Home, closing: Option<&Path>) -> Result<BTreeSet<PathBuf>> {
             needed.insert(home.run(run)?);
         }
         needed.insert(dir);
+    }
+    // What a hotfix replaced is with the run that put it in place.
+    for hotfix in installed::read(home.folder())? {
+        needed.insert(home.run(&hotfix.run)?);
     }
     Ok(needed)
 }

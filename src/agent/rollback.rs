@@ -162,16 +162,16 @@ fn refusal(run: &Finished) -> Option<Error> {
     None
 }
 
-/// Files that changed since the runs; where two runs changed one folder, the newer one tells.
+/// Files that changed since the runs; where two runs changed one folder (or one file of it), the newer one tells.
 fn newer_files(machine: &Machine, runs: &[Finished]) -> Result<Vec<String>> {
-    let mut seen: BTreeSet<WinPath> = BTreeSet::new();
+    let mut told: Vec<Guarded> = Vec::new();
     let mut newer = Vec::new();
     for run in runs {
         newer.extend(newer_commits(run)?);
         for (guarded, paths) in changed_since(machine, &run.dir)? {
-            if seen.insert(guarded.folder) {
-                newer.extend(paths.iter().map(WinPath::to_string));
-            }
+            let by_newer = |path: &&WinPath| told.iter().any(|known| known.folder == guarded.folder && known.covers(path));
+            newer.extend(paths.iter().filter(|path| !by_newer(path)).map(WinPath::to_string));
+            told.push(guarded);
         }
     }
     Ok(newer)

@@ -6,6 +6,7 @@ mod check;
 mod completions;
 mod config;
 mod exit;
+mod hotfix;
 mod inventory;
 mod kit;
 mod log;
@@ -62,6 +63,7 @@ enum Command {
     Backup(backup::Backup),
     Check(check::Check),
     Completions(completions::Completions),
+    Hotfix(hotfix::Hotfix),
     Inventory(inventory::Inventory),
     Kit(kit::Kit),
     Man(man::Man),
@@ -89,6 +91,7 @@ impl Command {
             Self::Backup(c) => c.run(global),
             Self::Check(c) => c.run(global),
             Self::Completions(c) => c.run(),
+            Self::Hotfix(c) => c.run(global),
             Self::Inventory(c) => c.run(global),
             Self::Kit(c) => c.run(global),
             Self::Man(c) => c.run(),

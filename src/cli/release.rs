@@ -1,7 +1,7 @@
 //! `ibexdeploy release`.
 
 use super::GlobalOptions;
-use super::operate::{Fleet, PlaybookOptions, Wanted, go, prepare};
+use super::operate::{Fleet, HotfixOptions, PlaybookOptions, Wanted, go, prepare};
 use crate::error::Result;
 use clap::Args;
 
@@ -16,11 +16,19 @@ pub(super) struct Release {
     /// Stage now, and apply on each instrument when it is not measuring
     #[arg(long)]
     when_idle: bool,
+    #[command(flatten)]
+    hotfixes: HotfixOptions,
 }
 
 impl Release {
     pub(super) fn run(self, global: &GlobalOptions) -> Result<u8> {
-        let wanted = Wanted { playbook: "release", kit: self.kit.as_deref(), when_idle: self.when_idle, ..Wanted::default() };
+        let wanted = Wanted {
+            playbook: "release",
+            kit: self.kit.as_deref(),
+            when_idle: self.when_idle,
+            hotfixes: self.hotfixes.policy(),
+            ..Wanted::default()
+        };
         let fleet = Fleet::choose(global, &self.options.targets)?;
         let prepared = prepare(global, fleet, &self.options.run, &wanted)?;
         go(global, prepared, &self.options.run)

@@ -1,7 +1,8 @@
-//! `ibexdeploy schema inventory|playbook|migrations|migration-chain`.
+//! `ibexdeploy schema inventory|playbook|hotfix|migrations|migration-chain`.
 
 use super::{exit, write_out};
 use crate::error::{Error, Result};
+use crate::kit::hotfix::Head;
 use crate::{inventory, migrate, playbook};
 use clap::{Args, ValueEnum};
 
@@ -17,6 +18,8 @@ pub(super) struct Schema {
 enum Kind {
     Inventory,
     Playbook,
+    /// `hotfix.yaml` in the archive of a hotfix
+    Hotfix,
     /// A file of the folder of migrations: what leads from one version of the settings to the next
     Migrations,
     /// The list of the versions, `chain.yaml`
@@ -28,6 +31,7 @@ impl Schema {
         let schema = match self.kind {
             Kind::Inventory => inventory::schema(),
             Kind::Playbook => schemars::schema_for!(playbook::Playbook),
+            Kind::Hotfix => schemars::schema_for!(Head),
             Kind::Migrations => schemars::schema_for!(migrate::Migration),
             Kind::MigrationChain => schemars::schema_for!(migrate::model::ChainFile),
         };

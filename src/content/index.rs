@@ -11,6 +11,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// The content of a file, as far as it is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Bytes.
+    pub size: u64,
+    pub hash: ContentHash,
+}
+
+impl From<&IndexEntry> for Seen {
+    fn from(entry: &IndexEntry) -> Self {
+        Self { size: entry.size, hash: entry.hash }
+    }
+}
+
 /// One file or link of an installed tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexEntry {
@@ -89,6 +103,24 @@ impl TreeIndex {
             let path = below.to_str().and_then(|t| RelPath::parse(t).ok());
             path.is_some_and(|p| skip.covers(&p) || index.entries.contains_key(&p))
         });
+        Ok(index)
+    }
+
+    /// Indexes single paths of a tree: those that are files or links.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn of_paths<'a>(root: &Path, paths: impl IntoIterator<Item = &'a RelPath>) -> Result<Self> {
+        let mut index = Self::default();
+        for path in paths {
+            if let Some(found) = tree::look_at(root, path)? {
+                let hash = match &found.link {
+                    Some(to) => ContentHash::of(to.to_string_lossy().as_bytes()),
+                    None => ContentHash::of_file(&path.under(root))?,
+                };
+                index.entries.insert(path.clone(), entry_of(&found, hash));
+            }
+        }
         Ok(index)
     }
 

@@ -9,7 +9,7 @@ pub mod tree;
 
 pub use hash::ContentHash;
 pub use hash_cache::HashCache;
-pub use index::{IndexEntry, TreeDifference, TreeIndex};
+pub use index::{IndexEntry, Seen, TreeDifference, TreeIndex};
 pub use manifest::{Manifest, ManifestEntry};
 pub use pack::{BlobSink, Chunk, Unpacker};
 

@@ -206,6 +206,25 @@ fn read_folder(root: &Path, folder: Option<&RelPath>, skip: &PathPatterns, found
     Ok(folders)
 }
 
+/// The file or link at one path; nothing when there is none, or a folder.
+///
+/// # Errors
+/// When the system does not tell.
+pub(super) fn look_at(root: &Path, path: &RelPath) -> Result<Option<TreeEntry>> {
+    let native = path.under(root);
+    let metadata = match std::fs::symlink_metadata(&native) {
+        Ok(metadata) => metadata,
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(e) => return Err(Error::io(format!("look at {}", native.display()), &e)),
+    };
+    let stamp = Stamp::of(&metadata);
+    if metadata.is_symlink() {
+        let to = std::fs::read_link(&native).cannot(|| format!("read the link {}", native.display()))?;
+        return Ok(Some(TreeEntry { path: path.clone(), stamp, mode: 0, link: Some(to) }));
+    }
+    Ok(metadata.is_file().then(|| TreeEntry { path: path.clone(), stamp, mode: mode(&metadata), link: None }))
+}
+
 fn child_path(native: &Path, folder: Option<&RelPath>, name: &std::ffi::OsStr) -> Result<RelPath> {
     let bad = |why: String| {
         Error::new(ErrorKind::BadInput, format!("{}: {why}", native.join(name).display()))

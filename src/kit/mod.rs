@@ -1,6 +1,7 @@
 //! Kits: a release's files, from the folder of releases to packs that are sent.
 
 mod checks;
+pub mod hotfix;
 mod load;
 mod release;
 mod store;

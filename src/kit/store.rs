@@ -133,6 +133,11 @@ impl ContentStore {
         Ok(())
     }
 
+    /// Makes a file with this content known.
+    pub fn add_file(&self, hash: ContentHash, path: PathBuf, size: u64) {
+        locked(&self.blobs).insert(hash, Blob::File { path, size });
+    }
+
     /// Makes bytes known, by the hash that is returned.
     pub fn add_bytes(&self, bytes: Vec<u8>) -> ContentHash {
         let hash = ContentHash::of(&bytes);

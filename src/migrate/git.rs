@@ -368,6 +368,16 @@ struct Git {
     input: Vec<u8>,
 }
 
+/// What git answers about the repository that a folder lies in.
+///
+/// # Errors
+/// When git is not there, refuses, or does not end in time.
+pub(crate) fn answer(folder: &Path, args: &[&str]) -> Result<Vec<u8>> {
+    let mut command = Command::new("git");
+    command.args(args).current_dir(folder);
+    Git::new(command, args).bytes()
+}
+
 impl Git {
     fn new(mut command: Command, args: &[&str]) -> Self {
         for name in FOREIGN {

@@ -37,7 +37,8 @@ pub(super) fn places(action: &Action) -> Vec<(String, &Place)> {
         }
         Action::Snapshot(a) => found.extend(list("/snapshot/files", &a.files)),
         Action::Sync(a) => found.push(("/sync/to".to_owned(), Some(&a.to))),
-        Action::Ask(_) | Action::Notify(_) | Action::Reboot(_) | Action::Remind(_) | Action::Service(_) => {}
+        // Of a hotfix only those count that its archive has files for.
+        Action::Ask(_) | Action::Hotfix(_) | Action::Notify(_) | Action::Reboot(_) | Action::Remind(_) | Action::Service(_) => {}
     }
     found.into_iter().filter_map(|(pointer, place)| place.map(|p| (pointer, p))).collect()
 }

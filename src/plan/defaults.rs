@@ -6,7 +6,7 @@ use crate::units::Span;
 use std::time::Duration;
 
 /// How long one attempt of an action may take, in minutes, unless the step says `timeout:`.
-pub const TIMEOUTS: [(&str, u64); 18] = [
+pub const TIMEOUTS: [(&str, u64); 19] = [
     ("ask", 60),
     ("backup", 60),
     ("check", 2),
@@ -14,6 +14,7 @@ pub const TIMEOUTS: [(&str, u64); 18] = [
     ("copy", 30),
     ("file", 2),
     ("git", 10),
+    ("hotfix", 15),
     ("link", 2),
     ("migrate", 10),
     ("notify", 2),

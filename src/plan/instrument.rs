@@ -39,7 +39,7 @@ pub(super) fn plan_instrument<'a>(
         instrument,
         context,
         read,
-        late: BTreeSet::from(["facts".to_owned(), RUN_NAME.to_owned()]),
+        late: BTreeSet::from(["facts", "hotfix", RUN_NAME].map(str::to_owned)),
         secrets: BTreeSet::new(),
         components: BTreeMap::new(),
         targets: Vec::new(),
@@ -63,6 +63,11 @@ pub(super) fn plan_instrument<'a>(
     if let Some(error) = Error::of_all(errors) {
         return Err(error);
     }
+    let pull = match &instrument.kits {
+        // What is in no kit comes from the controller, and the share may be away.
+        KitTransfer::Pull { from } if !planner.components.is_empty() => Some(Pull { from: from.clone() }),
+        KitTransfer::Push | KitTransfer::Pull { .. } => None,
+    };
     Ok(InstrumentPlan {
         format: PLAN_FORMAT,
         run: request.run.clone(),
@@ -76,13 +81,11 @@ pub(super) fn plan_instrument<'a>(
         accounts: instrument.accounts.clone(),
         vars: planner.context,
         components: planner.components,
-        pull: match &instrument.kits {
-            KitTransfer::Push => None,
-            KitTransfer::Pull { from } => Some(Pull { from: from.clone() }),
-        },
+        pull,
         secrets: planner.secrets.into_iter().collect(),
         hold: request.hold.clone(),
         only_if_differs: request.playbook.only_if_differs,
+        hotfixes: request.hotfixes.clone(),
         steps,
     })
 }

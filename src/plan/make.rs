@@ -3,11 +3,13 @@
 use super::instrument::{check_set, check_tags, plan_instrument};
 use super::model::{Hold, KitSummary, PLAN_FORMAT, Plan, Target};
 use super::saved::sources;
+use crate::actions::hotfix::HotfixPolicy;
 use crate::content::ContentHash;
 use crate::error::Result;
 use crate::events::RunId;
 use crate::inventory::{Instrument, Inventory};
 use crate::kit::Kit;
+use crate::kit::hotfix::PatchStore;
 use crate::playbook::LoadedPlaybook;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -31,6 +33,10 @@ pub struct PlanRequest<'a> {
     pub tags: Vec<String>,
     /// No steps with one of these tags.
     pub skip_tags: Vec<String>,
+    /// What a release does with installed hotfixes.
+    pub hotfixes: HotfixPolicy,
+    /// Reads the archives of hotfixes.
+    pub patches: &'a PatchStore,
     /// Values that win over those of playbook and inventory.
     pub set: BTreeMap<String, Value>,
 }
@@ -68,5 +74,6 @@ fn summary(kit: &Kit) -> KitSummary {
     KitSummary { version: kit.version.clone(), folder: kit.folder.clone(), borrowed: borrowed.collect() }
 }
 
-/// The texts that steps name (`template:`), by path as shown, with what they hold: each is read once.
+/// The texts that steps name (`template:`), by path as shown, with what they hold: each is read once. An archive is among
+/// them without its text.
 pub(super) type ReadFiles = BTreeMap<String, (ContentHash, String)>;

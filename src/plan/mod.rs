@@ -5,6 +5,7 @@ mod defaults;
 mod instrument;
 mod make;
 mod model;
+mod patch;
 mod render;
 mod saved;
 mod step;

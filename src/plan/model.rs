@@ -2,6 +2,7 @@
 
 use super::transport::TransportSpec;
 use crate::actions::Action;
+use crate::actions::hotfix::HotfixPolicy;
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{RunId, StepRef};
@@ -93,9 +94,12 @@ pub struct InstrumentPlan {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,
     pub hold: Hold,
-    /// Nothing is stopped when no `sync` step has anything to change.
+    /// Nothing is stopped when no `sync` or `hotfix` step has anything to change.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub only_if_differs: bool,
+    /// What a release does with installed hotfixes.
+    #[serde(default, skip_serializing_if = "HotfixPolicy::is_usual")]
+    pub hotfixes: HotfixPolicy,
     pub steps: Vec<PlanStep>,
 }
 

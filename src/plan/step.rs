@@ -4,8 +4,8 @@ use super::defaults::{default_run_as, default_timeout};
 use super::instrument::Planner;
 use super::model::{LateTemplates, PlanStep};
 use super::render::{Locate, Renderer};
-use crate::actions::Action;
 use crate::actions::migrate::{Migrate, WhichChain};
+use crate::actions::{Action, Perform};
 use crate::content::ContentHash;
 use crate::error::{Error, IoContext, Result};
 use crate::migrate::Chain;
@@ -142,8 +142,20 @@ fn fill(planner: &mut Planner<'_, '_>, loaded: &LoadedStep, planned: &mut PlanSt
         }
     }
     planner.refer(loaded, &planned.action, &kept[..of_action])?;
-    if let Action::Migrate(migrate) = &mut planned.action {
-        chain(planner, loaded, migrate)?;
+    match &mut planned.action {
+        Action::Migrate(migrate) => chain(planner, loaded, migrate)?,
+        Action::Hotfix(hotfix) => {
+            if let Some(pointer) = kept.first() {
+                let next = "an archive, and the hotfix to take back, must be known when the plan is made";
+                let error = Error::bad_input("`hotfix` cannot use names that only the instrument knows").next(next);
+                return Err(error.at(playbook.position(loaded, pointer)));
+            }
+            super::patch::read(planner, hotfix)?;
+            if step.name.is_none() {
+                planned.name = hotfix.describe();
+            }
+        }
+        _ => {}
     }
     planned.late = LateTemplates(kept);
     Ok(())

@@ -10,6 +10,7 @@
 //! | `dae_type` | `DAE2`, `DAE3` | `DAEType` in `C:\LabVIEW Modules\dae\icp_config.xml`: 1 and 2 are DAE2, 3 and 4 are DAE3 |
 //! | `disk` | `{C: bytes}` | free space of each drive that a place lies on |
 //! | `galil` | `old`, `new` | `GALIL_OLD.txt` in `ioc\master\GALIL` or `ioc\master\GALIL-OLD` of the place `server` |
+//! | `hotfixes` | what each installed hotfix asks for, by its name | the agent's own list |
 //! | `logged_on` | list of users | [`Platform::logged_on`] |
 //! | `memory` | bytes | [`Platform::memory`] |
 //! | `pending_reboot` | why | [`Platform::pending_reboot`] |

@@ -209,6 +209,7 @@ fn plan() -> InstrumentPlan {
         secrets: Vec::new(),
         hold: Hold::No,
         only_if_differs: false,
+        hotfixes: crate::actions::hotfix::HotfixPolicy::default(),
         steps: Vec::new(),
     }
 }

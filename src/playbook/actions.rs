@@ -7,6 +7,7 @@ use crate::actions::check::Check;
 use crate::actions::command::Command;
 use crate::actions::file::File;
 use crate::actions::git::Git;
+use crate::actions::hotfix::Hotfix;
 use crate::actions::notify::Notify;
 use crate::actions::sync::Sync;
 use crate::error::Error;
@@ -23,6 +24,7 @@ pub(super) fn check_action(action: &Action, below: &str, spot: &Spot<'_>, errors
         Action::Command(command) => args.command(command),
         Action::File(file) => args.file(file),
         Action::Git(git) => args.git(git),
+        Action::Hotfix(hotfix) => args.hotfix(hotfix),
         Action::Notify(notify) => args.notify(notify),
         Action::Process(process) if process.under.is_empty() && process.named.is_empty() => {
             args.wrong("", "`process` names no programs", "say `under: [place]`, or `named: [program.exe]`");
@@ -151,6 +153,15 @@ impl Arguments<'_, '_> {
             if value.as_ref().is_some_and(|v| v.is_empty() || (key != "commit" && v.starts_with('-'))) {
                 self.wrong(&format!("/{key}"), format!("`{key}` is no such name"), "write a name, or leave the key out");
             }
+        }
+    }
+
+    fn hotfix(&mut self, hotfix: &Hotfix) {
+        let (patch, revert, prove) = (hotfix.patch.is_some(), hotfix.revert.is_some(), hotfix.prove.is_some());
+        self.exactly_one("`hotfix`", &[("patch", patch), ("revert", revert), ("prove", prove)]);
+        if hotfix.discard_newer && !revert {
+            let next = "leave it out: what a hotfix replaces is always kept for the way back";
+            self.wrong("/discard_newer", "`discard_newer` belongs to `revert`", next);
         }
     }
 

@@ -237,7 +237,7 @@ fn single_action(step: &Step, spot: &Spot<'_>) -> Result<Action, Error> {
         0 => Err(spot.error(
             "",
             "this step has no action",
-            "give it one of: ask, backup, check, command, copy, file, git, link, \
+            "give it one of: ask, backup, check, command, copy, file, git, hotfix, link, \
              migrate, notify, process, reboot, remind, remove, restore, service, snapshot, sync; or `include`",
         )),
         n => {
@@ -254,7 +254,7 @@ fn misplaced(phase: Phase, step: &Step, action: &Action, spot: &Spot<'_>) -> Vec
     let mut errors = Vec::new();
     let name = action.name();
     let below = format!("/{name}");
-    let mutates = matches!(name, "git" | "link" | "migrate" | "reboot" | "remove" | "restore" | "service" | "sync");
+    let mutates = matches!(name, "git" | "hotfix" | "link" | "migrate" | "reboot" | "remove" | "restore" | "service" | "sync");
     if name == "notify" && phase != Phase::Close {
         let next = "move the step to `close`, where the release can no longer be undone";
         errors.push(spot.error(&below, "`notify` cannot be taken back, so it stands in `close` only", next));

@@ -5,8 +5,9 @@ use serde_json::Value;
 /// Names that every instrument has when the plan is made.
 pub const GIVEN_NAMES: [&str; 8] = ["groups", "host", "inst", "kit", "name", "places", "rehearsal", "run"];
 
-/// Names that have a value only at the instrument: what it found out about itself, and the present item of `each`.
-pub const LATE_NAMES: [&str; 2] = ["facts", "item"];
+/// Names that have a value only at the instrument: what it found out about itself, what the hotfix of the run asks for, and
+/// the present item of `each`.
+pub const LATE_NAMES: [&str; 3] = ["facts", "hotfix", "item"];
 
 /// The name of the run: known when the plan is made, but filled in at the instrument, so that two plans of the same
 /// sources are the same.

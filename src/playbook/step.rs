@@ -132,6 +132,8 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git: Option<actions::git::Git>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hotfix: Option<actions::hotfix::Hotfix>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<actions::link::Link>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migrate: Option<actions::migrate::Migrate>,
@@ -166,6 +168,7 @@ impl Step {
             self.copy.clone().map(Action::Copy),
             self.file.clone().map(Action::File),
             self.git.clone().map(Action::Git),
+            self.hotfix.clone().map(Action::Hotfix),
             self.link.clone().map(Action::Link),
             self.migrate.clone().map(Action::Migrate),
             self.notify.clone().map(Action::Notify),

@@ -1,5 +1,6 @@
 //! The messages.
 
+use crate::actions::hotfix::HotfixState;
 use crate::content::ContentHash;
 use crate::error::Error;
 use crate::events::{Outcome, RunId};
@@ -157,6 +158,8 @@ pub enum Query {
     Unlock { force: bool },
     /// Removes data of old runs, keeping the newest `keep` finished ones.
     Prune { keep: u32 },
+    /// The hotfixes in place, the oldest first.
+    Hotfixes,
 }
 
 /// Answers to [`Query`].
@@ -175,6 +178,7 @@ pub enum QueryReply {
     },
     /// It could not be answered.
     Failed(Error),
+    Hotfixes(Vec<HotfixState>),
 }
 
 /// What undoing a run would touch.
@@ -266,6 +270,9 @@ pub struct StatusReport {
     pub memory: u64,
     pub pending_reboot: Option<String>,
     pub logged_on: Vec<String>,
+    /// The oldest first.
+    #[serde(default)]
+    pub hotfixes: Vec<HotfixState>,
 }
 
 /// Byte strings as MessagePack `bin`, without another crate.

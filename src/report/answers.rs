@@ -1,5 +1,6 @@
 //! What instruments answered, and what a run would do: for people.
 
+use super::hotfix::status_lines;
 use super::text::{clean, count, duration, size, wrap};
 use super::{Column, Screen, Table, Verbosity};
 use crate::error::{Error, Result};
@@ -189,6 +190,7 @@ pub fn status(rows: &[StatusRow], screen: Screen) -> String {
             // Writing into a string cannot fail.
             let _ = writeln!(text, "{}: the run {run} cannot be undone, and does not go on: {}", row.instrument, clean(damage));
         }
+        text.push_str(&row.status.as_ref().map_or_else(String::new, |s| status_lines(&row.instrument, &s.hotfixes)));
         for (component, files) in row.status.iter().flat_map(|s| &s.hand_changes) {
             for file in files.iter().flatten() {
                 // Writing into a string cannot fail.

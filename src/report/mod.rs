@@ -4,6 +4,7 @@ mod answers;
 mod check;
 mod error;
 mod estimate;
+mod hotfix;
 mod json;
 mod lines;
 mod plain;
@@ -21,6 +22,7 @@ pub use answers::{DryRun, StatusRow, dry_run, rollback_previews, status, what_wi
 pub use check::{CheckRow, Found, check};
 pub use error::{error, error_json};
 pub use estimate::{Estimate, EstimateFrom, PastRun, estimate};
+pub use hotfix::{HotfixRow, hotfix, hotfixes};
 pub use lines::Verbosity;
 pub use planned::planned;
 pub use recorder::Recorder;

@@ -95,6 +95,7 @@ impl Sandbox {
             secrets: Vec::new(),
             hold: Hold::No,
             only_if_differs: false,
+            hotfixes: ibexdeploy::actions::hotfix::HotfixPolicy::default(),
             steps,
         }
     }

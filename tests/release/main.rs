@@ -17,6 +17,7 @@ mod faults;
 #[cfg(target_os = "linux")]
 mod full_home;
 mod hand;
+mod hotfix;
 mod kill;
 mod migrate;
 mod refused;

@@ -122,6 +122,12 @@ impl Check {
         }
     }
 
+    /// # Errors
+    /// When none or several kinds are set.
+    pub(crate) fn expect_one_kind(&self) -> Result<()> {
+        self.kind().map(|_| ())
+    }
+
     /// Looks until it holds or the time is over; the error then is that of the last look.
     fn poll(kind: &dyn Look, cx: &StepContext<'_>, within: Span) -> Result<Finding> {
         let mut last = None;

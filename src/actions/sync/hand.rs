@@ -5,13 +5,13 @@ use super::difference::SyncDifference;
 use super::{Sync, index};
 use crate::actions::StepContext;
 use crate::actions::volumes::resolved;
-use crate::content::{ContentHash, TreeIndex};
-use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::content::{ContentHash, Seen, TreeIndex};
+use crate::error::{Error, ErrorKind, Result};
 use crate::files;
+use crate::kit::hotfix::{Content, Entry, Head, PatchPath, write};
 use crate::paths::{PathPatterns, RelPath};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::io::Write;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The tree of a component as a release left it.
@@ -19,13 +19,7 @@ use std::path::{Path, PathBuf};
 struct Baseline {
     /// Patterns of what the sync does not compare file by file: kept, generated and swapped whole.
     ignored: Vec<String>,
-    files: BTreeMap<RelPath, BaselineFile>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct BaselineFile {
-    size: u64,
-    hash: ContentHash,
+    files: BTreeMap<RelPath, Seen>,
 }
 
 /// A file that somebody changed.
@@ -42,13 +36,6 @@ pub enum HandChangeKind {
     Added,
     Changed,
     Removed,
-}
-
-/// The manifest inside a patch archive.
-#[derive(Debug, Serialize)]
-struct HotfixHead {
-    id: String,
-    description: String,
 }
 
 fn baseline_file(home: &Path, component: &str) -> PathBuf {
@@ -76,8 +63,50 @@ pub fn write_baseline(cx: &StepContext<'_>, sync: &Sync) -> Result<()> {
     let ignored = [sync.kept(), sync.generated.clone(), sync.as_unit.clone()].concat();
     let target = resolved(&cx.native(&sync.to)?)?;
     let tree = index(cx.home, &target, &PathPatterns::new(&ignored)?)?;
-    let files = tree.entries.into_iter().map(|(path, e)| (path, BaselineFile { size: e.size, hash: e.hash })).collect();
+    let files = tree.entries.iter().map(|(path, e)| (path.clone(), Seen::from(e))).collect();
     files::write_json(&baseline_file(cx.home, &sync.component), &Baseline { ignored, files })
+}
+
+/// What the baseline of a component says of files: nothing for one that it does not have, and nothing at all without a
+/// baseline.
+///
+/// # Errors
+/// When the baseline is damaged.
+pub fn in_baseline<'a>(
+    home: &Path,
+    component: &str,
+    paths: impl IntoIterator<Item = &'a RelPath>,
+) -> Result<Option<BTreeMap<RelPath, Option<Seen>>>> {
+    let Some(baseline) = read_baseline(home, component)? else { return Ok(None) };
+    Ok(Some(paths.into_iter().map(|path| (path.clone(), baseline.files.get(path).copied())).collect()))
+}
+
+/// Changes what the baseline of a component says of files: as they are now, they are nobody's work. Without a baseline
+/// there is nothing to change.
+///
+/// # Errors
+/// When the baseline is damaged or cannot be written.
+pub fn note_in_baseline(home: &Path, component: &str, files: &BTreeMap<RelPath, Option<Seen>>) -> Result<()> {
+    let Some(mut baseline) = read_baseline(home, component)? else { return Ok(()) };
+    let skip = PathPatterns::new(&baseline.ignored)?;
+    for (path, seen) in files.iter().filter(|(path, _)| !skip.covers(path)) {
+        match seen {
+            Some(seen) => baseline.files.insert(path.clone(), *seen),
+            None => baseline.files.remove(path),
+        };
+    }
+    files::write_json(&baseline_file(home, component), &baseline)
+}
+
+/// Those files of an index that are not as the component's baseline has them.
+///
+/// # Errors
+/// When the baseline is damaged.
+pub fn changed_of(home: &Path, component: &str, index: &TreeIndex) -> Result<BTreeSet<RelPath>> {
+    let Some(baseline) = read_baseline(home, component)? else { return Ok(BTreeSet::new()) };
+    let skip = PathPatterns::new(&baseline.ignored)?;
+    let differs = |path: &RelPath, seen: Seen| !skip.covers(path) && baseline.files.get(path) != Some(&seen);
+    Ok(index.entries.iter().filter(|(path, e)| differs(path, Seen::from(*e))).map(|(path, _)| path.clone()).collect())
 }
 
 /// The changes made by hand to a component's tree (a native path) since its baseline; nothing when there is no
@@ -164,28 +193,16 @@ pub fn save_before_replacing(
 
 /// Writes a patch archive: the files under the component's name, and `hotfix.yaml`.
 fn save(sync: &Sync, cx: &StepContext<'_>, target: &Path, files: &[HandChange], archive: &Path) -> Result<()> {
-    let head = HotfixHead {
-        id: format!("hand-changes-{}-{}", cx.plan.run, sync.component.to_lowercase()),
+    let head = Head {
+        id: Some(format!("hand-changes-{}-{}", cx.plan.run, sync.component.to_lowercase())),
         description: format!("changes made by hand on {} to {}, saved before a release", cx.plan.instrument, sync.component),
+        ..Head::default()
     };
-    let head = serde_saphyr::to_string(&head).map_err(|e| Error::internal("cannot write a hotfix.yaml").because(e))?;
-    let folder = archive.parent().unwrap_or(cx.home);
-    std::fs::create_dir_all(folder).cannot(|| format!("make the folder {}", folder.display()))?;
-    let part = archive.with_extension("part");
-    let write = || -> std::io::Result<()> {
-        let mut zip = zip::ZipWriter::new(std::io::BufWriter::new(std::fs::File::create(&part)?));
-        let options = zip::write::SimpleFileOptions::default();
-        zip.start_file("hotfix.yaml", options)?;
-        zip.write_all(head.as_bytes())?;
-        for change in files {
-            let at = change.path.under(target);
-            let large = at.metadata()?.len() >= u64::from(u32::MAX);
-            zip.start_file(format!("{}/{}", sync.component, change.path), options.large_file(large))?;
-            std::io::copy(&mut std::fs::File::open(&at)?, &mut zip)?;
-        }
-        let file = zip.finish()?.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-        file.sync_all()?;
-        std::fs::rename(&part, archive)
+    let entry = |change: &HandChange| Entry {
+        path: PatchPath { component: sync.component.clone(), path: change.path.clone() },
+        content: Content::File(change.path.under(target)),
+        executable: false,
     };
-    write().cannot(|| format!("save hand-made changes to {}", archive.display()))
+    write(archive, &head, files.iter().map(entry).collect())
+        .map_err(|e| e.context(format!("cannot save hand-made changes to {}", archive.display())))
 }

@@ -7,6 +7,7 @@ pub mod difference;
 pub mod hand;
 pub mod staging;
 
+use super::hotfix::release::{self, Judged, Release};
 use super::moves::{Moves, MovesRecord, shown};
 use super::volumes::{self, Areas};
 use super::{Applied, Difference, FetchStats, Perform, Probe, SpaceNeed, StepContext, UndoRecord, Undone};
@@ -62,6 +63,8 @@ struct Look {
     wanted: WantedTree,
     installed: TreeIndex,
     difference: SyncDifference,
+    /// What becomes of the hotfixes in the tree.
+    hotfixes: Vec<Judged>,
 }
 
 impl Look {
@@ -85,9 +88,17 @@ impl Sync {
         let manifest = self.manifest(cx)?;
         let kept = PathPatterns::new(&self.kept())?;
         let generated = PathPatterns::new(&self.generated)?;
-        let wanted = difference::wanted_tree(&manifest, self.from.as_deref(), &PathPatterns::new(&self.exclude)?, &kept)?;
+        let mut wanted = difference::wanted_tree(&manifest, self.from.as_deref(), &PathPatterns::new(&self.exclude)?, &kept)?;
         let skip = self.not_compared(&wanted, &generated)?;
         let installed = index(cx.home, &target, &skip)?;
+        let release = Release {
+            component: &self.component,
+            version: &self.component(cx)?.version,
+            wanted: &mut wanted,
+            installed: &installed,
+            skip: &skip,
+        };
+        let hotfixes = release::settle(release, cx)?;
         let units = PathPatterns::new(&self.as_unit)?;
         let mut empty_folders =
             difference::wanted_folders(&manifest, self.from.as_deref(), &PathPatterns::new(&self.exclude)?, &kept)?;
@@ -101,7 +112,7 @@ impl Sync {
             empty_folders: &empty_folders,
         };
         let difference = difference::compare(&wanted, &installed, &rules)?;
-        Ok(Look { target, wanted, installed, difference })
+        Ok(Look { target, wanted, installed, difference, hotfixes })
     }
 
     /// The step's `keep`, and the agent's own folder in the root of a volume.
@@ -159,9 +170,20 @@ impl Sync {
         Ok(stats)
     }
 
+    /// Looks, and says what becomes of the hotfixes in the tree.
+    ///
+    /// # Errors
+    /// As [`Sync::look`]; when a hotfix that is to be kept cannot be.
+    fn look_and_tell(&self, cx: &StepContext<'_>) -> Result<Look> {
+        let look = self.look(cx)?;
+        release::expect_none_stuck(&look.hotfixes)?;
+        release::note(&look.hotfixes, cx)?;
+        Ok(look)
+    }
+
     /// Looks again, stages what has changed since, and writes down the moves. Nothing when there is nothing to do.
     fn prepare(&self, cx: &StepContext<'_>, target: &Path, moves_file: &Path) -> Result<Option<(Moves, MovesRecord)>> {
-        let look = self.look(cx)?;
+        let look = self.look_and_tell(cx)?;
         if look.difference.is_empty() {
             return Ok(None);
         }
@@ -245,13 +267,16 @@ impl Perform for Sync {
 
     fn probe(&self, cx: &StepContext<'_>) -> Result<Probe> {
         let look = self.look(cx)?;
+        release::expect_none_stuck(&look.hotfixes)?;
         if look.difference.is_empty() {
-            return Ok(Probe { difference: Difference::None, summary: "already the same".to_owned(), ..Probe::default() });
+            let (summary, items) = ("already the same".to_owned(), release::lines(&look.hotfixes));
+            return Ok(Probe { difference: Difference::None, summary, items, fetch_bytes: 0 });
         }
         let areas = Areas { stage: PathBuf::new(), undo: PathBuf::new() };
         let (_, fetch_bytes) = look.staging(self, &areas).bytes(&look.difference);
         let changed = look.difference.added.len() + look.difference.replaced.len();
-        let mut items = look.difference.items();
+        let mut items = release::lines(&look.hotfixes);
+        items.extend(look.difference.items());
         if items.len() > MOST_ITEMS {
             let more = items.len() - MOST_ITEMS;
             items.truncate(MOST_ITEMS);
@@ -284,7 +309,7 @@ impl Perform for Sync {
         if Moves::begun(&self.file(cx, &target, "moves.json"))?.is_some() {
             return Ok(FetchStats::default());
         }
-        let look = self.look(cx)?;
+        let look = self.look_and_tell(cx)?;
         if look.difference.is_empty() {
             return Ok(FetchStats::default());
         }

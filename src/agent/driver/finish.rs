@@ -1,6 +1,6 @@
 //! The end of a run: versions, what is installed now, and the last word.
 
-use super::guard::{AFTER, compare, guarded_folders, index_all, newest_indexes, windows_paths};
+use super::guard::{AFTER, compare, index_all, newest_indexes, windows_paths};
 use super::{Bench, Driver, Guarded};
 use crate::actions::{Action, sync, volumes};
 use crate::agent::journal::Body;
@@ -32,7 +32,7 @@ pub(crate) fn installed(home: &Path) -> Result<Installed> {
 impl Driver {
     /// The versions in the targets of the plan's `sync` steps, by component.
     pub(super) fn versions(&self) -> BTreeMap<String, String> {
-        let guarded = guarded_folders(&self.run.plan, &self.known_steps()).unwrap_or_default();
+        let guarded = self.guarded(&self.known_steps()).unwrap_or_default();
         let version = |g: &Guarded| {
             let native = self.machine.drives.native(&g.folder).ok()?;
             version_in(&native).ok().flatten()
@@ -71,8 +71,9 @@ impl Driver {
         if synced {
             write_json(&self.machine.home.folder().join("installed.json"), &all)?;
         }
+        self.keep_hotfixes(&steps)?;
         if self.resume.quiet.is_some() {
-            index_all(&self.machine, &guarded_folders(&self.run.plan, &steps)?, &self.run.dir.join(AFTER))?;
+            index_all(&self.machine, &self.guarded(&steps)?, &self.run.dir.join(AFTER))?;
         }
         Ok(())
     }
@@ -98,7 +99,7 @@ impl Driver {
     /// Ends a run that found everything as the kit has it, so that IBEX was left alone.
     pub(super) fn end_without_outage(&mut self) -> Outcome {
         self.note_versions();
-        self.run.emit(EventKind::Note { text: "everything is as the kit has it: nothing was stopped or changed".to_owned() });
+        self.run.emit(EventKind::Note { text: "everything is as wanted already: nothing was stopped or changed".to_owned() });
         if let Err(error) = self.adopt() {
             self.run.emit(EventKind::Reminder { text: format!("what is installed was not written down: {error}") });
         }
@@ -139,7 +140,8 @@ impl Driver {
     pub(super) fn end_as_is(&mut self, error: Error) -> Outcome {
         self.end_outage();
         if self.resume.quiet.is_some() {
-            let kept = guarded_folders(&self.run.plan, &self.known_steps())
+            let kept = self
+                .guarded(&self.known_steps())
                 .and_then(|folders| index_all(&self.machine, &folders, &self.run.dir.join(AFTER)));
             if let Err(error) = kept {
                 tracing::warn!(%error, "what the folders hold is not kept");
@@ -249,7 +251,7 @@ impl Driver {
             }
             write_json(&home.join("installed.json"), &all)?;
         }
-        Ok(())
+        self.restore_hotfixes(run)
     }
 
     /// The last word of a rollback of finished runs.

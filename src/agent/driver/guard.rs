@@ -12,6 +12,7 @@ use crate::paths::{PathPatterns, RelPath, WinPath};
 use crate::plan::{InstrumentPlan, PlanStep};
 use crate::playbook::Phase;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Names that a report shows of one folder before it says how many more there are.
@@ -31,6 +32,33 @@ pub(crate) struct Guarded {
     pub(crate) component: Option<String>,
     /// Paths inside that may change at any time.
     pub(crate) except: Vec<String>,
+    /// The only files that count; all without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) only: Option<BTreeSet<RelPath>>,
+}
+
+impl Guarded {
+    /// Some files of a folder in which programs may run and write others.
+    pub(super) fn files(folder: WinPath, component: &str, files: impl IntoIterator<Item = RelPath>) -> Self {
+        Self { folder, component: Some(component.to_owned()), except: Vec::new(), only: Some(files.into_iter().collect()) }
+    }
+
+    /// Takes in what else is guarded of the same folder.
+    fn join(&mut self, other: Self) {
+        match (&mut self.only, other.only) {
+            (Some(own), Some(only)) => own.extend(only),
+            (None, Some(_)) => {}
+            (own, None) => {
+                *own = None;
+                self.except.extend(other.except);
+            }
+        }
+    }
+
+    /// True when a file in the folder counts.
+    pub(crate) fn covers(&self, path: &WinPath) -> bool {
+        self.only.as_ref().is_none_or(|only| only.iter().any(|below| self.folder.join(below) == *path))
+    }
 }
 
 /// A guarded folder with what it held.
@@ -44,23 +72,25 @@ struct Kept {
 ///
 /// # Errors
 /// When a place of a step is none.
-pub(crate) fn guarded_folders(plan: &InstrumentPlan, steps: &[PlanStep]) -> Result<Vec<Guarded>> {
+fn guarded_folders(plan: &InstrumentPlan, steps: &[PlanStep]) -> Result<Vec<Guarded>> {
     let mut all: Vec<Guarded> = Vec::new();
-    let mut add = |guarded: Guarded| match all.iter_mut().find(|g| g.folder == guarded.folder) {
-        Some(known) => known.except.extend(guarded.except),
-        None => all.push(guarded),
-    };
     for step in steps.iter().filter(|s| s.skip.is_none()) {
         if let Action::Sync(sync) = &step.action {
             let except = sync.keep.iter().chain(&sync.generated).cloned().collect();
-            add(Guarded { folder: sync.to.resolve(&plan.places)?, component: Some(sync.component.clone()), except });
+            all.push(Guarded {
+                folder: sync.to.resolve(&plan.places)?,
+                component: Some(sync.component.clone()),
+                except,
+                only: None,
+            });
         }
         if let Action::Migrate(migrate) = &step.action {
             // What git keeps in it is looked at by the migration itself.
-            add(Guarded { folder: migrate.at.resolve(&plan.places)?, component: None, except: vec![".git".to_owned()] });
+            let folder = migrate.at.resolve(&plan.places)?;
+            all.push(Guarded { folder, component: None, except: vec![".git".to_owned()], only: None });
         }
         for folder in &step.writes {
-            add(Guarded { folder: folder.clone(), component: None, except: Vec::new() });
+            all.push(Guarded { folder: folder.clone(), component: None, except: Vec::new(), only: None });
         }
     }
     Ok(all)
@@ -85,6 +115,9 @@ pub(crate) fn index_all(machine: &Machine, folders: &[Guarded], into: &Path) -> 
 
 fn index_of(machine: &Machine, guarded: &Guarded) -> Result<TreeIndex> {
     let native = machine.drives.native(&guarded.folder)?;
+    if let Some(only) = &guarded.only {
+        return TreeIndex::of_paths(&native, only);
+    }
     TreeIndex::build(&native, &machine.hashes, &PathPatterns::new(&guarded.except)?)
 }
 
@@ -177,7 +210,7 @@ pub(crate) fn changes_files(step: &PlanStep) -> bool {
             | Action::Migrate(_)
             | Action::Restore(_)
             | Action::Git(_)
-    );
+    ) || matches!(&step.action, Action::Hotfix(hotfix) if hotfix.changes_files());
     step.skip.is_none() && step.phase == Phase::Apply && (by_itself || !step.writes.is_empty())
 }
 
@@ -188,12 +221,24 @@ impl Driver {
         self.run.plan.steps.iter().filter_map(|s| rendered(s, &known).ok()).collect()
     }
 
+    /// Everything that the steps may change, each folder once.
+    pub(super) fn guarded(&self, steps: &[PlanStep]) -> Result<Vec<Guarded>> {
+        let mut all: Vec<Guarded> = Vec::new();
+        for guarded in [guarded_folders(&self.run.plan, steps)?, self.guarded_hotfixes(steps)?].concat() {
+            match all.iter_mut().find(|g| g.folder == guarded.folder) {
+                Some(known) => known.join(guarded),
+                None => all.push(guarded),
+            }
+        }
+        Ok(all)
+    }
+
     /// Just before the first change of files: what do the guarded folders hold?
     pub(super) fn be_quiet_before(&mut self, step: &PlanStep) -> Result<()> {
         if self.resume.quiet.is_some() || !changes_files(step) {
             return Ok(());
         }
-        let folders = guarded_folders(&self.run.plan, &self.known_steps())?;
+        let folders = self.guarded(&self.known_steps())?;
         index_all(&self.machine, &folders, &self.run.dir.join(BEFORE))?;
         self.run.note_down(Body::Quiet { step: step.id.clone() })?;
         self.resume.quiet = Some(step.id.clone());
@@ -205,7 +250,7 @@ impl Driver {
         if !self.run.plan.steps.iter().any(changes_files) {
             return Ok(());
         }
-        for guarded in guarded_folders(&self.run.plan, &self.known_steps())? {
+        for guarded in self.guarded(&self.known_steps())? {
             index_of(&self.machine, &guarded)?;
         }
         self.machine.hashes.save().or_else(|error: Error| {

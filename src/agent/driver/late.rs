@@ -16,6 +16,7 @@ pub(crate) fn names(plan: &InstrumentPlan, facts: &Context, registered: &Context
     let mut names: Context = plan_names(plan);
     names.extend(plan.vars.clone());
     names.insert("facts".to_owned(), json!(facts));
+    names.extend(hotfix_of(plan, facts).map(|value| ("hotfix".to_owned(), value)));
     names.extend(registered.clone());
     if let Some(item) = item {
         names.insert("item".to_owned(), item.clone());
@@ -37,6 +38,23 @@ fn plan_names(plan: &InstrumentPlan) -> Context {
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
+}
+
+/// What the hotfix asks for that the run puts in place or takes back; nothing when it does neither.
+fn hotfix_of(plan: &InstrumentPlan, facts: &Context) -> Option<Value> {
+    let mut steps = plan.steps.iter().filter(|s| s.skip.is_none()).filter_map(|s| match &s.action {
+        Action::Hotfix(hotfix) => Some(hotfix),
+        _ => None,
+    });
+    let hotfix = steps.find(|hotfix| hotfix.changes_files())?;
+    if let Some(patch) = &hotfix.content {
+        return Some(json!({"id": patch.id, "restart": patch.restart.word(), "iocs": patch.restart.iocs()}));
+    }
+    let id = hotfix.revert.clone().unwrap_or_default();
+    let installed = facts.get("hotfixes").and_then(Value::as_object);
+    let known = installed.and_then(|all| all.iter().find(|(name, _)| name.eq_ignore_ascii_case(&id)));
+    // One that is not there is refused while everything is staged, before anybody asks.
+    Some(known.map_or_else(|| json!({"id": id, "restart": "none", "iocs": []}), |(_, value)| value.clone()))
 }
 
 /// The step with the templates that were left open filled in.

@@ -3,6 +3,7 @@
 mod context;
 mod finish;
 mod guard;
+mod hotfixes;
 mod late;
 mod stage;
 mod steps;
@@ -129,7 +130,7 @@ impl Driver {
         if !self.facts.is_empty() {
             return;
         }
-        self.facts = crate::platform::facts::gather(&*self.machine.platform, &self.machine.drives, &self.run.plan.places);
+        self.facts = self.machine.facts(&self.run.plan.places);
         self.run.emit(EventKind::Facts { facts: self.facts.clone() });
     }
 

@@ -84,7 +84,9 @@ impl Driver {
     /// Steps of a logged-on account need somebody logged on under it.
     fn check_sessions(&self, later: &[PlanStep]) -> Result<()> {
         let needs = |s: &&PlanStep| s.run_as == RunAs::Instrument && matches!(s.action, Action::Command(_) | Action::Git(_));
-        let Some(step) = later.iter().find(needs) else { return Ok(()) };
+        // What only a later step can tell counts as needed.
+        let runs = |s: &&PlanStep| s.when.as_ref().is_none_or(|w| template::evaluate(w, &self.names(&None)).unwrap_or(true));
+        let Some(step) = later.iter().filter(needs).find(runs) else { return Ok(()) };
         let Some(account) = self.run.plan.accounts.get("instrument").filter(|a| a.logged_on) else { return Ok(()) };
         let present = self.machine.platform.logged_on()?;
         if present.iter().any(|user| user.eq_ignore_ascii_case(&account.user)) {
@@ -138,7 +140,7 @@ impl Driver {
         .next("make room (old backups, data that nobody needs), then run it again"))
     }
 
-    /// True when the playbook stops nothing for nothing, and no `sync` step has anything to change.
+    /// True when the playbook stops nothing for nothing, and no `sync` or `hotfix` step has anything to change.
     pub(super) fn nothing_differs(&self) -> Result<bool> {
         // Once it was stopped, IBEX has to be started again, whatever the folders hold by now.
         if !self.run.plan.only_if_differs || self.resume.outage_started.is_some() {
@@ -147,7 +149,7 @@ impl Driver {
         if is_unproven(&self.machine.home, &self.run.dir)? {
             return Ok(false);
         }
-        for step in self.run.plan.steps.iter().filter(|s| s.skip.is_none() && matches!(s.action, Action::Sync(_))) {
+        for step in self.run.plan.steps.iter().filter(|s| s.skip.is_none() && s.action.is_the_purpose()) {
             if let Some(when) = &step.when
                 && !template::evaluate(when, &self.names(&None)).unwrap_or(true)
             {

@@ -5,11 +5,10 @@ use super::super::driver::{items_of, names, rendered};
 use super::super::jobs::RunJobs;
 use super::super::stranded::is_unproven;
 use super::super::worker::Worker;
-use crate::actions::{Action, AskOperator, Deadline, Difference, Probe, Progress, StepContext, UndoLog, UndoRecord};
+use crate::actions::{AskOperator, Deadline, Difference, Probe, Progress, StepContext, UndoLog, UndoRecord};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::events::Unit;
 use crate::plan::{InstrumentPlan, PlanStep};
-use crate::platform::facts;
 use crate::playbook::Phase;
 use crate::protocol::{DryRunStep, QueryReply};
 use crate::secrets::Secrets;
@@ -29,7 +28,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 pub(super) fn probe_all(worker: &Worker, plan: &InstrumentPlan, desk: &Desk) -> Result<QueryReply> {
     worker.machine.check_plan(plan)?;
     let machine = &worker.machine;
-    let facts = facts::gather(&*machine.platform, &machine.drives, &plan.places);
+    let facts = machine.facts(&plan.places);
     // Data of probes goes with the answer.
     let folder = tempfile::tempdir_in(machine.home.folder()).cannot(|| "make a folder for the dry run")?;
     let look = Look { worker, plan, desk, facts: &facts, dir: folder.path() };
@@ -40,9 +39,9 @@ pub(super) fn probe_all(worker: &Worker, plan: &InstrumentPlan, desk: &Desk) -> 
     Ok(QueryReply::DryRun { steps, facts })
 }
 
-/// Whether a `sync` step has anything to change, so far as can be seen now.
+/// Whether a step that decides about it has anything to change, so far as can be seen now.
 fn differs(plan: &InstrumentPlan, steps: &[DryRunStep]) -> bool {
-    plan.steps.iter().zip(steps).any(|(step, seen)| matches!(step.action, Action::Sync(_)) && seen.verdict != "skip")
+    plan.steps.iter().zip(steps).any(|(step, seen)| step.action.is_the_purpose() && seen.verdict != "skip")
 }
 
 /// The run would end after `stage`.

@@ -9,6 +9,7 @@ use super::prune;
 use super::resume::Resume;
 use super::stranded::Stranded;
 use super::worker::Worker;
+use crate::actions::hotfix::installed::states;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::read_json;
 use crate::plan::InstrumentPlan;
@@ -26,6 +27,7 @@ pub(crate) fn answer(worker: &Worker, query: Query, desk: &Desk) -> QueryReply {
         Query::StoredPlan { run } => {
             worker.run_dir(&run).and_then(|dir| stored_plan(&dir)).map(|p| QueryReply::StoredPlan(Box::new(p)))
         }
+        Query::Hotfixes => states(worker.machine.home.folder(), &worker.machine.drives).map(QueryReply::Hotfixes),
         Query::Unlock { force } => worker.unlock(force).map(|summary| QueryReply::Done { summary }),
         Query::Prune { keep } => prune::prune(worker, keep).map(|summary| QueryReply::Done { summary }),
     };

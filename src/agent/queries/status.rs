@@ -4,6 +4,7 @@ use super::super::driver::installed;
 use super::super::lock;
 use super::super::stranded::stranded;
 use super::super::worker::{Worker, info_of};
+use crate::actions::hotfix::installed::states;
 use crate::actions::{Action, sync};
 use crate::error::Result;
 use crate::plan::InstrumentPlan;
@@ -25,12 +26,13 @@ pub(super) fn report(worker: &Worker, plan: &InstrumentPlan) -> Result<StatusRep
         None => lock::holder(&machine.home)?,
     };
     Ok(StatusReport {
-        facts: facts::gather(platform, &machine.drives, &plan.places),
+        facts: machine.facts(&plan.places),
         versions: versions(worker, plan),
         installed: installed(home)?,
         last_run: last_run(worker)?,
         lock,
         hand_changes: hand_changes(worker, plan)?,
+        hotfixes: states(home, &machine.drives)?,
         free: free(worker, plan),
         memory: platform.memory().unwrap_or_default(),
         pending_reboot: platform.pending_reboot().unwrap_or_default(),

@@ -1,9 +1,11 @@
 //! Content for instruments: of the kit that was just read, or of the one that a plan names which was made before.
 
 use super::Fleet;
+use crate::actions::Action;
 use crate::content::ContentHash;
 use crate::content::pack::Chunk;
 use crate::error::{Error, Result};
+use crate::kit::hotfix::PatchStore;
 use crate::kit::{ContentStore, KitStore, Release};
 use crate::link::{ContentSource, ReadyPack};
 use crate::plan::{InstrumentPlan, Plan};
@@ -61,7 +63,7 @@ fn planned(
             who.insert(&plan.instrument);
         }
     }
-    let mut lacking = Vec::new();
+    let mut lacking = add_hotfixes(&content, &PatchStore::open(&fleet.state), plans);
     for (kit, wanted) in &kits {
         let store = folder.map(|folder| KitStore::open(folder, &cache));
         let release = store.as_ref().ok_or_else(no_kits).and_then(|store| Ok((store, open(store, kit)?)));
@@ -81,6 +83,27 @@ fn planned(
         }
     }
     Ok(PlannedContent { source: source(&content), lacking })
+}
+
+/// Makes the files of hotfixes known. Gives an error for each hotfix that lacks some.
+pub(super) fn add_hotfixes(content: &ContentStore, patches: &PatchStore, plans: &[&InstrumentPlan]) -> Vec<Error> {
+    let mut lacking: BTreeMap<&str, usize> = BTreeMap::new();
+    let steps = plans.iter().flat_map(|plan| &plan.steps);
+    let hotfixes = steps.filter_map(|step| match &step.action {
+        Action::Hotfix(hotfix) => hotfix.content.as_ref(),
+        _ => None,
+    });
+    for (patch, file) in hotfixes.flat_map(|patch| patch.files.iter().map(move |file| (patch, file))) {
+        match patches.content(&file.hash) {
+            Some(path) => content.add_file(file.hash, path, file.size),
+            None => *lacking.entry(&patch.archive).or_insert(0) += 1,
+        }
+    }
+    let error = |(archive, files): (&str, usize)| {
+        Error::bad_input(format!("{files} files of the hotfix {archive} are not at this controller, and cannot be sent"))
+            .next("resume from the controller that began the run; or cancel it with Ctrl-C, and bring the hotfix anew")
+    };
+    lacking.into_iter().map(error).collect()
 }
 
 /// Makes a component known, unless it is another one than the plan's.

@@ -232,6 +232,7 @@ impl Fleet {
                 secrets: Vec::new(),
                 hold: Hold::No,
                 only_if_differs: false,
+                hotfixes: crate::actions::hotfix::HotfixPolicy::default(),
                 steps: Vec::new(),
             },
         }

@@ -5,10 +5,12 @@ use super::lead::{Led, lead};
 use super::secrets::RunSecrets;
 use super::{Fleet, confirm, content, dry_run};
 use crate::actions::Action;
+use crate::actions::hotfix::HotfixPolicy;
 use crate::cli::{GlobalOptions, RunOptions, output};
 use crate::engine::{Job, Limits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::check_state_folder;
+use crate::kit::hotfix::PatchStore;
 use crate::kit::{ContentStore, Kit, KitStore};
 use crate::link::{Start, Submission};
 use crate::plan::{self, Hold, InstrumentPlan, Plan, PlanRequest, PlanStep, set_value};
@@ -36,6 +38,10 @@ pub(in crate::cli) struct Wanted<'a> {
     pub(in crate::cli) when_idle: bool,
     /// Values that win over everything but the operator's own `--set`.
     pub(in crate::cli) set: BTreeMap<String, Value>,
+    /// What a release does with installed hotfixes.
+    pub(in crate::cli) hotfixes: HotfixPolicy,
+    /// What is shown with the question before instruments are changed.
+    pub(in crate::cli) preface: String,
 }
 
 /// A plan that can be run.
@@ -46,6 +52,7 @@ pub(in crate::cli) struct Prepared {
     pub(in crate::cli) secrets: RunSecrets,
     content: Arc<ContentStore>,
     when_idle: bool,
+    preface: String,
 }
 
 /// Makes the plan. Contacts no instrument.
@@ -73,6 +80,7 @@ pub(in crate::cli) fn prepare(
             .ok_or_else(|| Error::usage(format!("`--set {text}` has no `=`")).next("write --set NAME=VALUE"))?;
         set.insert(name.trim().to_owned(), set_value(value));
     }
+    let patches = PatchStore::open(&fleet.state);
     let plan = plan::make(&PlanRequest {
         playbook: &playbook,
         instruments: fleet.instruments(),
@@ -85,10 +93,17 @@ pub(in crate::cli) fn prepare(
         hold: hold(options, wanted),
         tags: options.tags.clone(),
         skip_tags: options.skip_tags.clone(),
+        hotfixes: wanted.hotfixes.clone(),
+        patches: &patches,
         set,
     })?;
+    let plans: Vec<&InstrumentPlan> = plan.targets.iter().map(|t| &t.plan).collect();
+    if let Some(error) = content::add_hotfixes(&content, &patches, &plans).into_iter().next() {
+        return Err(error);
+    }
     let secrets = if options.dry_run { RunSecrets::default() } else { super::resolve(&fleet, &plan)? };
-    Ok(Prepared { fleet, plan, secrets, content: Arc::new(content), when_idle: wanted.when_idle })
+    let (when_idle, preface) = (wanted.when_idle, wanted.preface.clone());
+    Ok(Prepared { fleet, plan, secrets, content: Arc::new(content), when_idle, preface })
 }
 
 fn hold(options: &RunOptions, wanted: &Wanted<'_>) -> Hold {
@@ -179,7 +194,8 @@ pub(in crate::cli) fn go(global: &GlobalOptions, prepared: Prepared, options: &R
     let changes = prepared.plan.targets.iter().any(|t| t.plan.hold != Hold::AfterStage && beyond_stage(&t.plan));
     if changes {
         let view = plan::view(&prepared.plan)?;
-        confirm(&what_will_happen(&view, Screen::of_stderr()), options.yes)?;
+        let shown = format!("{}{}", what_will_happen(&view, Screen::of_stderr()), prepared.preface);
+        confirm(&shown, options.yes)?;
         plan::check_unchanged(&prepared.plan)?;
     }
     let summary = lead(

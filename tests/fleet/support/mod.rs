@@ -161,6 +161,7 @@ pub(crate) fn target(at: usize, hold: Hold) -> Target {
         secrets: Vec::new(),
         hold,
         only_if_differs: false,
+        hotfixes: ibexdeploy::actions::hotfix::HotfixPolicy::default(),
         steps: Vec::new(),
     };
     Target { transport: TransportSpec::Local { root: "/nowhere".into() }, plan }

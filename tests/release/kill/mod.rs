@@ -3,5 +3,5 @@
 
 pub(crate) mod machine;
 mod moments;
-mod round;
+pub(crate) mod round;
 mod suite;

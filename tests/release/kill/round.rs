@@ -146,7 +146,7 @@ fn is_mixed(fleet: &Fleet, name: &str, before: &Before) -> bool {
 }
 
 /// A worker that is killed by its own system call.
-fn traced_worker(root: PathBuf, calls: &str, count: u64) -> Child {
+pub(crate) fn traced_worker(root: PathBuf, calls: &str, count: u64) -> Child {
     Command::new("strace")
         .args(["-f", "-qq", "-o", "/dev/null", "-e"])
         .arg(format!("trace={calls}"))

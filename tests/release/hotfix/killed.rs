@@ -1,0 +1,124 @@
+//! `kill -9` of either side while a hotfix is put in place or taken back: it is there as a whole afterwards, or not at all.
+
+use super::{NAME, START, archive, at, ids, look, put};
+use crate::kill::machine::{agents, is_free, journal, kill, outcome, staged, wait_for, workers};
+use crate::kill::round::traced_worker;
+use crate::support::{Fleet, sandbox};
+use ibexdeploy::rehearsal::KitShape;
+use std::path::Path;
+
+const RENAMES: &str = "rename,renameat,renameat2";
+
+/// Ends with the round, also when that failed: nothing goes on in folders that are removed.
+struct Round {
+    fleet: Fleet,
+}
+
+impl Drop for Round {
+    fn drop(&mut self) {
+        let root = self.fleet.root(NAME);
+        workers(&root).into_iter().for_each(kill);
+        let _ = std::fs::remove_file(root.join("c/Instrument/Var/ibex_server.pid"));
+    }
+}
+
+impl Round {
+    fn new() -> Self {
+        let fleet = Fleet::new(&KitShape::small().without_git());
+        fleet.make(&[NAME]);
+        Self { fleet }
+    }
+
+    /// No worker is left that would not be the traced one.
+    fn clear(&self) {
+        let root = self.fleet.root(NAME);
+        workers(&root).into_iter().for_each(kill);
+        wait_for("the worker ends", || workers(&root).is_empty().then_some(()));
+        let _ = std::fs::remove_file(root.join(".ibexdeploy/worker.sock"));
+    }
+
+    /// Runs a command whose worker dies at its so many-th rename, with the controller or without it, and brings it to an
+    /// end. Gives how that was, and whether the worker died in the middle of the run.
+    fn killed_at(&self, arguments: &[&str], count: u64, both: bool) -> (String, bool) {
+        self.clear();
+        let root = self.fleet.root(NAME);
+        let before = runs(&root);
+        let mut strace = traced_worker(root.clone(), RENAMES, count);
+        wait_for("the worker listens", || {
+            (workers(&root).len() == 1 && root.join(".ibexdeploy/worker.sock").exists()).then_some(())
+        });
+        let traced = workers(&root);
+        let mut controller = self.fleet.start(&[&["hotfix", NAME][..], arguments, &["--yes"]].concat());
+        wait_for("the worker dies, or the run ends", || {
+            let dead = traced.iter().all(|pid| !workers(&root).contains(pid));
+            let begun = runs(&root) > before && !journal(&root).is_empty();
+            (begun && (dead || outcome(&journal(&root)).is_some())).then_some(())
+        });
+        let died = outcome(&journal(&root)).is_none();
+        if both {
+            kill(controller.child.id());
+            let _ = controller.child.wait();
+            if outcome(&journal(&root)).is_none() {
+                let resumed = self.fleet.run(&["runs", "resume", "--yes"]);
+                assert!(outcome(&journal(&root)).is_some(), "rename {count}: {}", resumed.story());
+            }
+        } else {
+            while controller.until(|_| true).is_some() {}
+            let _ = controller.child.wait();
+        }
+        let _ = strace.kill();
+        let _ = strace.wait();
+        wait_for("workers, relays and jobs end", || {
+            // It would end by itself a little later.
+            workers(&root).into_iter().for_each(kill);
+            agents(&root).is_empty().then_some(())
+        });
+        assert_eq!(staged(&root), [""; 0], "rename {count}");
+        wait_for("the instrument is free", || is_free(&root).then_some(()));
+        (outcome(&journal(&root)).expect("it ended"), died)
+    }
+}
+
+fn runs(root: &Path) -> usize {
+    std::fs::read_dir(root.join(".ibexdeploy/runs")).map_or(0, |all| all.flatten().count())
+}
+
+#[test]
+fn a_hotfix_and_its_taking_back_survive_the_death_of_either_side() {
+    let round = Round::new();
+    let fleet = &round.fleet;
+    let zip = archive(
+        fleet,
+        "patch.zip",
+        &[
+            (START, "new\n"),
+            ("EPICS/a.txt", "a"),
+            ("EPICS/made/b.txt", "b"),
+            ("Client/c.txt", "c"),
+            ("Client/ibex-client.exe", "d"),
+        ],
+    );
+    let name = zip.display().to_string();
+    let before = look(fleet);
+    put(fleet, &zip);
+    let with = look(fleet);
+    let back = super::hotfix(fleet, &["--revert", "patch"]);
+    assert_eq!(back.code, 0, "{}", back.story());
+
+    let (mut is_there, mut deaths) = (false, 0);
+    for (number, count) in (3..).step_by(3).take(12).enumerate() {
+        let arguments: &[&str] = if is_there { &["--revert", "patch"] } else { &[&name] };
+        let (ended, died) = round.killed_at(arguments, count, number % 2 == 0);
+        deaths += u32::from(died);
+        match ended.as_str() {
+            "changed" => is_there = !is_there,
+            "rolled_back" | "failed" | "cancelled" => {}
+            other => panic!("rename {count}: it ended as {other}"),
+        }
+        let wanted = if is_there { &with } else { &before };
+        assert_eq!(sandbox::differences(wanted, &look(fleet)), [""; 0], "rename {count}: {ended}");
+        assert_eq!(ids(fleet).len(), usize::from(is_there), "rename {count}: {ended}");
+        assert_eq!(at(fleet, "EPICS/made").exists(), is_there, "rename {count}: {ended}");
+    }
+    assert!(deaths >= 4, "{deaths} of the rounds killed a worker in the middle");
+}

@@ -135,6 +135,61 @@ impl From<Size> for String {
     }
 }
 
+/// A whole number that a template may give: `5`, or `'{{ limit }}'`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Count(String);
+
+impl Count {
+    /// The number.
+    ///
+    /// # Errors
+    /// When it is none, or 0.
+    pub fn number(&self) -> Result<u32> {
+        let number = self.0.trim().parse::<u32>().ok().filter(|n| *n > 0);
+        number.ok_or_else(|| {
+            Error::bad_input(format!("`{}` is not a number of things", self.0)).next("write a whole number, 1 or more")
+        })
+    }
+
+    /// The text as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumberOrText;
+        impl serde::de::Visitor<'_> for NumberOrText {
+            type Value = Count;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number")
+            }
+            fn visit_u64<E>(self, number: u64) -> Result<Count, E> {
+                Ok(Count(number.to_string()))
+            }
+            fn visit_i64<E>(self, number: i64) -> Result<Count, E> {
+                Ok(Count(number.to_string()))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Count, E> {
+                Ok(Count(text.to_owned()))
+            }
+        }
+        deserializer.deserialize_any(NumberOrText)
+    }
+}
+
+impl JsonSchema for Count {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Count".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "description": "A whole number, or a template that gives one.", "type": ["integer", "string"], "minimum": 1 })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,6 +203,18 @@ mod tests {
         for bad in ["", "5", "m", "5x", "-5s", "99999999999999999999s", "9999999999999999999h"] {
             assert!(bad.parse::<Span>().is_err(), "{bad}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_count_may_come_from_a_template() -> Result<()> {
+        let read = |json: &str| serde_json::from_str::<Count>(json).map_err(|e| Error::bad_input(e.to_string()));
+        assert_eq!(read("5")?.number()?, 5);
+        assert_eq!(read("\"12\"")?.number()?, 12);
+        for wrong in ["0", "-1", "\"many\"", "\"1.5\""] {
+            assert!(read(wrong)?.number().is_err(), "{wrong}");
+        }
+        assert!(read("[]").is_err());
         Ok(())
     }
 

@@ -121,8 +121,15 @@ impl Reference {
 }
 
 /// Forms that are a text in YAML, and what people call them.
-const SIMPLE: [(&str, &str); 5] =
-    [("Place", "place"), ("Span", "duration"), ("Size", "size"), ("FreeSpace", "size or `auto`"), ("Command", "as `command`")];
+const SIMPLE: [(&str, &str); 7] = [
+    ("Place", "place"),
+    ("Span", "duration"),
+    ("Size", "size"),
+    ("FreeSpace", "size or `auto`"),
+    ("Count", "number"),
+    ("Check", "as `check`"),
+    ("Command", "as `command`"),
+];
 
 /// The definition that a value refers to.
 fn target(value: &Value) -> Option<String> {

@@ -1,5 +1,6 @@
 //! `command`: a program or shell line as a job.
 
+use super::check::Check;
 use super::external::{self, External};
 use super::writes::WritesUndo;
 use super::{Applied, Difference, FetchStats, JobEnd, Perform, Probe, SpaceNeed, StepContext, UndoRecord, Undone};
@@ -54,6 +55,9 @@ pub struct Command {
     /// Changes nothing: its outcome is `ok`, and it needs no undo.
     #[serde(default)]
     pub read_only: bool,
+    /// A check, looked at last before the program is started: when it does not hold, the program is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<Box<Check>>,
 }
 
 /// The value of an environment variable.
@@ -217,6 +221,9 @@ impl Perform for Command {
             if let Some(why) = self.not_needed(cx)? {
                 return Ok(Applied::ok(why));
             }
+            if let Some(gate) = &self.gate {
+                gate.hold(cx)?;
+            }
             if !self.read_only {
                 intend_undo(cx)?;
             }
@@ -231,7 +238,7 @@ impl Perform for Command {
 
 /// Writes down how the step is taken back. The program is taken back first, and then its folders are compared: so
 /// they are saved first.
-fn intend_undo(cx: &StepContext<'_>) -> Result<()> {
+pub(super) fn intend_undo(cx: &StepContext<'_>) -> Result<()> {
     if !cx.step.writes.is_empty() {
         WritesUndo::save(cx, &cx.step.writes)?;
     }
@@ -266,7 +273,7 @@ pub fn undo_by_command(command: &Command, cx: &StepContext<'_>) -> Result<Undone
 
 /// How often a job of the step failed, kept in the run's folder: a retry is a new job, while a job that was open when
 /// the worker died is found again under its id.
-struct Tries {
+pub(super) struct Tries {
     id: String,
     file: PathBuf,
     state: TriesState,
@@ -282,7 +289,7 @@ struct TriesState {
 }
 
 impl Tries {
-    fn open(cx: &StepContext<'_>, id: &str) -> Result<Self> {
+    pub(super) fn open(cx: &StepContext<'_>, id: &str) -> Result<Self> {
         let file = cx.run_dir.join(format!("{id}.tries.json"));
         let state = match std::fs::read(&file) {
             // A torn file was being written when the power failed: before the program ran.
@@ -293,19 +300,19 @@ impl Tries {
         Ok(Self { id: id.to_owned(), file, state })
     }
 
-    fn any(&self) -> bool {
+    pub(super) fn any(&self) -> bool {
         self.state.begun || self.state.failed > 0
     }
 
-    fn job_id(&self) -> String {
+    pub(super) fn job_id(&self) -> String {
         if self.state.failed == 0 { self.id.clone() } else { format!("{}.try{}", self.id, self.state.failed + 1) }
     }
 
-    fn begin(&self, log: Option<&LogFile>) -> Result<()> {
+    pub(super) fn begin(&self, log: Option<&LogFile>) -> Result<()> {
         self.write(&TriesState { begun: true, failed: self.state.failed, log: log.and_then(|l| l.before) })
     }
 
-    fn failed(&self) -> Result<()> {
+    pub(super) fn failed(&self) -> Result<()> {
         self.write(&TriesState { begun: false, failed: self.state.failed + 1, log: None })
     }
 
@@ -315,14 +322,14 @@ impl Tries {
 }
 
 /// The log that a program writes. What stood in it before does not count.
-struct LogFile {
+pub(super) struct LogFile {
     path: PathBuf,
     shown: WinPath,
     before: Option<(u64, ContentHash)>,
 }
 
 impl LogFile {
-    fn new(cx: &StepContext<'_>, log: &Place, tries: &Tries) -> Result<Self> {
+    pub(super) fn new(cx: &StepContext<'_>, log: &Place, tries: &Tries) -> Result<Self> {
         let (path, shown) = (cx.native(log)?, cx.path(log)?);
         let before = match std::fs::read(&path) {
             _ if tries.state.begun => tries.state.log,
@@ -346,11 +353,11 @@ impl LogFile {
         Ok(String::from_utf8_lossy(&bytes[old.unwrap_or(0)..]).into_owned())
     }
 
-    fn says(&self, wanted: &str) -> Result<bool> {
+    pub(super) fn says(&self, wanted: &str) -> Result<bool> {
         Ok(self.text()?.contains(wanted))
     }
 
-    fn last_lines(&self, count: usize) -> Vec<String> {
+    pub(super) fn last_lines(&self, count: usize) -> Vec<String> {
         let text = self.text().unwrap_or_else(|e| e.to_string());
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(count)..].iter().map(|l| (*l).to_owned()).collect()

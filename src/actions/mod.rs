@@ -12,6 +12,8 @@ pub mod link;
 pub mod migrate;
 pub mod moves;
 pub mod notify;
+pub mod os_patch;
+pub mod package;
 pub mod process;
 pub mod reboot;
 pub mod remind;
@@ -25,6 +27,7 @@ pub mod writes;
 
 mod context;
 mod external;
+mod installer;
 mod job;
 #[cfg(test)]
 #[cfg(unix)]
@@ -58,6 +61,8 @@ pub enum Action {
     Link(link::Link),
     Migrate(migrate::Migrate),
     Notify(notify::Notify),
+    OsPatch(os_patch::OsPatch),
+    Package(package::Package),
     Process(process::Process),
     Reboot(reboot::Reboot),
     Remind(remind::Remind),
@@ -83,6 +88,8 @@ impl Action {
             Self::Link(_) => "link",
             Self::Migrate(_) => "migrate",
             Self::Notify(_) => "notify",
+            Self::OsPatch(_) => "os_patch",
+            Self::Package(_) => "package",
             Self::Process(_) => "process",
             Self::Reboot(_) => "reboot",
             Self::Remind(_) => "remind",
@@ -117,6 +124,8 @@ impl Action {
             Self::Link(a) => a,
             Self::Migrate(a) => a,
             Self::Notify(a) => a,
+            Self::OsPatch(a) => a,
+            Self::Package(a) => a,
             Self::Process(a) => a,
             Self::Reboot(a) => a,
             Self::Remind(a) => a,

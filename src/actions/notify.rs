@@ -2,6 +2,7 @@
 
 use super::{Applied, Difference, Perform, Probe, StepContext};
 use crate::error::{Error, IoContext, Result};
+use crate::files;
 use lettre::message::Mailbox;
 use lettre::message::header::ContentType;
 use lettre::{Message, SmtpTransport, Transport};
@@ -9,7 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Tells people or programs; exactly one of the two is set. It cannot be taken back, so it belongs in `close`.
+/// Tells people or programs; exactly one of the two is set. It cannot be taken back, so it stands in `stage`, before
+/// anything is changed, or in `close`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Notify {
@@ -163,6 +165,10 @@ impl Perform for Notify {
             std::fs::write(&path, text).cannot(|| format!("write {}", path.display()))?;
             return Ok(Applied::ok(format!("a rehearsal: {} was written to {} and not sent", self.words(), path.display())));
         }
+        let sent = cx.data_file("sent.json");
+        if files::read_json::<bool>(&sent)?.is_some() {
+            return Ok(Applied::ok("it was sent before the agent was interrupted"));
+        }
         let limit = || ANSWER.min(cx.deadline.left()).max(Duration::from_millis(1));
         if let Some(mail) = &self.mail {
             mail.send(limit())?;
@@ -170,6 +176,7 @@ impl Perform for Notify {
         if let Some(webhook) = &self.webhook {
             webhook.send(limit())?;
         }
+        files::write_json(&sent, &true)?;
         Ok(Applied::changed(format!("sent {}", self.words())))
     }
 
@@ -261,6 +268,15 @@ mod tests {
         ] {
             assert!(said.contains(part), "{part} in {said}");
         }
+    }
+
+    #[test]
+    fn what_was_sent_is_not_sent_again_after_a_crash() {
+        let (port, said) = server(relay);
+        let bench = mail(port);
+        assert_eq!(bench.apply().unwrap().outcome, Outcome::Changed);
+        said.join().unwrap();
+        assert_eq!(bench.apply().unwrap().outcome, Outcome::Ok, "no relay listens any more");
     }
 
     #[test]

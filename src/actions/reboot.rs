@@ -28,19 +28,23 @@ struct Before {
     boot_id: String,
 }
 
-impl Reboot {
-    /// Waits while the people at the screen read the warning.
-    fn warn(&self, cx: &StepContext<'_>) -> Result<()> {
-        let Some(warn) = self.warn else { return Ok(()) };
-        cx.progress.note(&format!("the machine restarts in {warn}: {}", self.reason));
-        let warned =
-            cx.deadline.within(warn.0).wait_for::<()>(&format!("the warning of {warn} to pass"), cx.progress, || Ok(None));
-        match warned {
-            Err(e) if e.kind() == ErrorKind::Cancelled => Err(e),
-            _ => Ok(()),
-        }
-    }
+/// Waits while the people at the screen read the warning.
+pub(super) fn warn(cx: &StepContext<'_>, warn: Option<Span>, reason: &str) -> Result<()> {
+    let Some(warn) = warn else { return Ok(()) };
+    cx.progress.note(&format!("the machine restarts in {warn}: {reason}"));
+    pause(cx, warn, &format!("the warning of {warn} to pass"))
+}
 
+/// Waits, unless the operator cancels or the step's time is over.
+pub(super) fn pause(cx: &StepContext<'_>, span: Span, what: &str) -> Result<()> {
+    match cx.deadline.within(span.0).wait_for::<()>(what, cx.progress, || Ok(None)) {
+        Err(e) if e.kind() == ErrorKind::TimedOut && !cx.deadline.is_over() => Ok(()),
+        Err(e) => Err(e),
+        Ok(()) => Ok(()),
+    }
+}
+
+impl Reboot {
     fn is_needed(&self, cx: &StepContext<'_>) -> Result<bool> {
         Ok(!self.if_pending || cx.platform.pending_reboot()?.is_some())
     }
@@ -63,14 +67,14 @@ fn keep(path: &Path, before: &Before) -> Result<()> {
     file.write_all(&text).and_then(|()| file.sync_all()).cannot(cannot)
 }
 
-fn wait_for_restart(cx: &StepContext<'_>, before: &str) -> Result<Applied> {
-    cx.deadline
-        .wait_for("the machine to restart", cx.progress, || Ok((cx.platform.boot_id()? != before).then_some(())))
-        .map_err(|e| match e.kind() {
+/// Waits until the machine has another boot id than `before`.
+pub(super) fn wait_for_restart(cx: &StepContext<'_>, before: &str) -> Result<()> {
+    cx.deadline.wait_for("the machine to restart", cx.progress, || Ok((cx.platform.boot_id()? != before).then_some(()))).map_err(
+        |e| match e.kind() {
             ErrorKind::TimedOut => e.next("look at the machine's screen: a program may hold up the restart"),
             _ => e,
-        })?;
-    Ok(Applied::changed("the machine has restarted"))
+        },
+    )
 }
 
 impl Perform for Reboot {
@@ -94,13 +98,14 @@ impl Perform for Reboot {
             Some(_) => {}
             None if !self.is_needed(cx)? => return Ok(Applied::ok("no restart is pending")),
             None => {
-                self.warn(cx)?;
+                warn(cx, self.warn, &self.reason)?;
                 keep(&path, &Before { boot_id: now.clone() })?;
             }
         }
         // Asked again after a crash: the first word may not have reached the system, and twice does no harm.
         cx.platform.reboot(&self.reason)?;
-        wait_for_restart(cx, &now)
+        wait_for_restart(cx, &now)?;
+        Ok(Applied::changed("the machine has restarted"))
     }
 
     fn cannot_undo(&self) -> bool {

@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::{RunId, Unit};
 use crate::paths::{Drives, RelPath, WinPath};
 use crate::plan::{ComponentPlan, Hold, InstrumentPlan, LateTemplates, PlanStep};
+use crate::platform::updates::{Program, Update};
 use crate::platform::{Platform, ProcessInfo, ServiceControl, ServiceStatus};
 use crate::playbook::{OnFailure, Phase, RunAs};
 use crate::secrets::Secrets;
@@ -386,6 +387,15 @@ impl Platform for World {
     }
     fn flush_volume(&self, _path: &Path) -> Result<()> {
         Ok(())
+    }
+    fn offered_updates(&self) -> Result<Vec<Update>> {
+        no("updates")
+    }
+    fn install_update(&self, _id: &str) -> Result<i32> {
+        no("updates")
+    }
+    fn installed_programs(&self) -> Result<Vec<Program>> {
+        Ok(Vec::new())
     }
     fn shell_line(&self, line: &str) -> (String, Vec<String>) {
         ("sh".to_owned(), vec!["-c".to_owned(), line.to_owned()])

@@ -14,6 +14,8 @@ pub enum UndoRecord {
     File(super::file::FileUndo),
     Git(super::git::GitUndo),
     Hotfix(super::hotfix::HotfixUndo),
+    /// What a vendor's installer or an update has put there: it stays.
+    Installed(super::package::Stays),
     Link(super::link::LinkUndo),
     Migrate(super::migrate::MigrateUndo),
     Remove(super::remove::RemoveUndo),
@@ -36,6 +38,7 @@ impl UndoRecord {
             Self::File(r) => r.undo(cx),
             Self::Git(r) => r.undo(cx),
             Self::Hotfix(r) => r.undo(cx),
+            Self::Installed(r) => r.undo(cx),
             Self::Link(r) => r.undo(cx),
             Self::Migrate(r) => r.undo(cx),
             Self::Remove(r) => r.undo(cx),

@@ -5,6 +5,7 @@ use crate::agent;
 use crate::content::ContentHash;
 use crate::error::{IoContext, Result};
 use crate::migrate::work::Task;
+use crate::platform::updates;
 use crate::protocol::STREAM_MARK;
 use clap::{Args, Subcommand};
 use std::io::Read;
@@ -42,6 +43,15 @@ enum Part {
     },
     /// Do the part of a migration whose order comes on standard input
     Migrate,
+    /// List the updates that the system offers, or install one of them
+    Updates {
+        /// The root folder of a sandbox
+        #[arg(long, value_name = "DIR")]
+        root: Option<PathBuf>,
+        /// The update to install
+        #[arg(long, value_name = "ID")]
+        install: Option<String>,
+    },
     /// Run the program whose order comes on standard input
     Job {
         /// Where its output and exit code go
@@ -67,6 +77,10 @@ impl Agent {
                 let mut order = String::new();
                 std::io::stdin().read_to_string(&mut order).cannot(|| "read the order from standard input")?;
                 write_out(&(Task::run_text(&order)? + "\n"))?;
+            }
+            Part::Updates { root, install } => {
+                let task = install.map_or(updates::Task::List, |id| updates::Task::Install { id });
+                write_out(&(task.answer(root.as_deref())? + "\n"))?;
             }
             Part::Job { folder } => agent::run_job(&folder)?,
         }

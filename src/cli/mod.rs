@@ -14,6 +14,7 @@ mod man;
 mod migrate;
 mod operate;
 mod options;
+mod os_patch;
 mod output;
 mod plan;
 mod playbook;
@@ -68,6 +69,7 @@ enum Command {
     Kit(kit::Kit),
     Man(man::Man),
     Migrate(migrate::Migrate),
+    OsPatch(os_patch::OsPatch),
     Plan(plan::Plan),
     Playbook(playbook::Playbook),
     Release(release::Release),
@@ -96,6 +98,7 @@ impl Command {
             Self::Kit(c) => c.run(global),
             Self::Man(c) => c.run(),
             Self::Migrate(c) => c.run(global),
+            Self::OsPatch(c) => c.run(global),
             Self::Plan(c) => c.run(global),
             Self::Playbook(c) => c.run(global),
             Self::Release(c) => c.run(global),

@@ -1,7 +1,7 @@
 //! `ibexdeploy release`.
 
 use super::GlobalOptions;
-use super::operate::{Fleet, HotfixOptions, PlaybookOptions, Wanted, go, prepare};
+use super::operate::{Fleet, HotfixOptions, PlaybookOptions, Wanted, even_if_measuring, go, prepare};
 use crate::error::Result;
 use clap::Args;
 
@@ -18,6 +18,9 @@ pub(super) struct Release {
     when_idle: bool,
     #[command(flatten)]
     hotfixes: HotfixOptions,
+    /// Stop IBEX also when the DAE is not in SETUP or cannot be read; what is being measured is lost
+    #[arg(long, conflicts_with = "when_idle")]
+    even_if_measuring: bool,
 }
 
 impl Release {
@@ -27,6 +30,7 @@ impl Release {
             kit: self.kit.as_deref(),
             when_idle: self.when_idle,
             hotfixes: self.hotfixes.policy(),
+            set: even_if_measuring(self.even_if_measuring),
             ..Wanted::default()
         };
         let fleet = Fleet::choose(global, &self.options.targets)?;

@@ -10,6 +10,7 @@ use crate::units::millis;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
@@ -52,12 +53,17 @@ pub(super) async fn drive(job: Job, desk: Desk) -> Result<Ended> {
     let began = Instant::now();
     let (reached, mut reach) = watch::channel(false);
     let tell = notices.clone();
+    // An agent that began may say no as well: it measures by now, nobody is logged on.
+    let said_no = AtomicBool::new(false);
     let mut handler = |signal: Signal| {
         match signal {
             Signal::Ready => notify(&tell, Notice::Ready(at)),
             Signal::Question { id, text } => notify(&tell, Notice::Question { at, id, text }),
             Signal::Event(event) => {
                 let works = at_work(&event.kind);
+                if let EventKind::InstrumentFinished { outcome: Outcome::Failed, error: Some(error), .. } = &event.kind {
+                    said_no.store(is_refusal(error.kind()), Ordering::Relaxed);
+                }
                 sink.emit(*event)?;
                 if let Some(works) = works
                     && reached.send_replace(works) != works
@@ -93,7 +99,7 @@ pub(super) async fn drive(job: Job, desk: Desk) -> Result<Ended> {
         // A rollback that was asked for ends well by rolling back.
         End::Finished(outcome) => {
             let good = outcome.is_good() || (undoes && outcome == Outcome::RolledBack);
-            return Ok(Ended { outcome, good, refused: false });
+            return Ok(Ended { outcome, good, refused: said_no.load(Ordering::Relaxed) });
         }
         End::Refused(error) | End::Failed(error) => (Outcome::Failed, Some(error)),
         End::Unreachable(error) => (Outcome::Unreachable, Some(error)),

@@ -13,7 +13,7 @@ pub(super) fn places(action: &Action) -> Vec<(String, &Place)> {
             found.extend(list("/backup/of", &a.of));
             found.push(("/backup/to".to_owned(), a.to.as_ref()));
         }
-        Action::Check(a) => found.extend(check_places(a)),
+        Action::Check(a) => found.extend(check_places("/check", a)),
         Action::Command(a) => found.extend(command_places(a)),
         Action::Copy(a) => {
             found.push(("/copy/from".to_owned(), Some(&a.from)));
@@ -29,13 +29,22 @@ pub(super) fn places(action: &Action) -> Vec<(String, &Place)> {
             found.push(("/migrate/at".to_owned(), Some(&a.at)));
             found.push(("/migrate/server".to_owned(), Some(&a.server)));
         }
+        Action::OsPatch(a) => found.push(("/os_patch/from".to_owned(), a.from.as_ref().filter(|p| !p.as_str().is_empty()))),
+        Action::Package(a) => {
+            found.push(("/package/installer".to_owned(), Some(&a.installer)));
+            found.push(("/package/creates".to_owned(), a.creates.as_ref()));
+            found.push(("/package/log".to_owned(), a.log.as_ref()));
+        }
         Action::Process(a) => found.extend(list("/process/under", &a.under)),
         Action::Remove(a) => found.extend(list("/remove/paths", &a.paths)),
         Action::Restore(a) => {
             found.push(("/restore/from".to_owned(), a.from.as_ref()));
             found.extend(list("/restore/of", &a.of));
         }
-        Action::Snapshot(a) => found.extend(list("/snapshot/files", &a.files)),
+        Action::Snapshot(a) => {
+            found.extend(list("/snapshot/files", &a.files));
+            found.push(("/snapshot/save".to_owned(), a.save.as_ref()));
+        }
         Action::Sync(a) => found.push(("/sync/to".to_owned(), Some(&a.to))),
         // Of a hotfix only those count that its archive has files for.
         Action::Ask(_) | Action::Hotfix(_) | Action::Notify(_) | Action::Reboot(_) | Action::Remind(_) | Action::Service(_) => {}
@@ -47,16 +56,16 @@ fn list<'a>(pointer: &str, places: &'a [Place]) -> Vec<(String, Option<&'a Place
     places.iter().enumerate().map(|(n, place)| (format!("{pointer}/{n}"), Some(place))).collect()
 }
 
-fn check_places(check: &Check) -> Vec<(String, Option<&Place>)> {
+fn check_places<'a>(at: &str, check: &'a Check) -> Vec<(String, Option<&'a Place>)> {
     let mut found = vec![
-        ("/check/disk/place".to_owned(), check.disk.as_ref().map(|d| &d.place)),
-        ("/check/version/at".to_owned(), check.version.as_ref().map(|v| &v.at)),
-        ("/check/file/path".to_owned(), check.file.as_ref().map(|f| &f.path)),
-        ("/check/output/at".to_owned(), check.output.as_ref().and_then(|o| o.at.as_ref())),
-        ("/check/git/at".to_owned(), check.git.as_ref().map(|g| &g.at)),
+        (format!("{at}/disk/place"), check.disk.as_ref().map(|d| &d.place)),
+        (format!("{at}/version/at"), check.version.as_ref().map(|v| &v.at)),
+        (format!("{at}/file/path"), check.file.as_ref().map(|f| &f.path)),
+        (format!("{at}/output/at"), check.output.as_ref().and_then(|o| o.at.as_ref())),
+        (format!("{at}/git/at"), check.git.as_ref().map(|g| &g.at)),
     ];
     if let Some(process) = &check.process {
-        found.extend(list("/check/process/under", &process.under));
+        found.extend(list(&format!("{at}/process/under"), &process.under));
     }
     found
 }
@@ -64,12 +73,14 @@ fn check_places(check: &Check) -> Vec<(String, Option<&Place>)> {
 fn command_places(command: &Command) -> Vec<(String, Option<&Place>)> {
     // A program without a folder in its name is found by PATH.
     let program = command.program.as_ref().filter(|p| p.as_str().contains(['\\', '/']));
-    vec![
+    let mut found = vec![
         ("/command/at".to_owned(), command.at.as_ref()),
         ("/command/program".to_owned(), program),
         ("/command/log".to_owned(), command.log.as_ref()),
         ("/command/creates".to_owned(), command.creates.as_ref()),
-    ]
+    ];
+    found.extend(command.gate.iter().flat_map(|gate| check_places("/command/gate", gate)));
+    found
 }
 
 /// The secrets an action uses, each with its pointer in the serialised action.

@@ -6,7 +6,7 @@ use crate::units::Span;
 use std::time::Duration;
 
 /// How long one attempt of an action may take, in minutes, unless the step says `timeout:`.
-pub const TIMEOUTS: [(&str, u64); 19] = [
+pub const TIMEOUTS: [(&str, u64); 21] = [
     ("ask", 60),
     ("backup", 60),
     ("check", 2),
@@ -18,6 +18,8 @@ pub const TIMEOUTS: [(&str, u64); 19] = [
     ("link", 2),
     ("migrate", 10),
     ("notify", 2),
+    ("os_patch", 480),
+    ("package", 30),
     ("process", 5),
     ("reboot", 30),
     ("remind", 1),

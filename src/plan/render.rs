@@ -58,7 +58,18 @@ impl Renderer<'_> {
             return template::try_evaluate(expression, self.context).map(Some).map_err(fault);
         }
         self.expect_known(&template::try_expression_names(expression, true).map_err(fault)?, pointer, expression)?;
-        Ok(None)
+        Ok(self.is_false_already(expression).then_some(false))
+    }
+
+    /// True when one of the parts that `and` joins is false whatever the instrument says.
+    fn is_false_already(&self, expression: &str) -> bool {
+        // Where parts cannot be told apart by looking for the word, nothing is decided.
+        if expression.contains(['(', '"']) || expression.contains(" or ") || expression.contains(" if ") {
+            return false;
+        }
+        let known = |part: &&str| template::expression_names(part).is_ok_and(|names| names.is_disjoint(self.late));
+        let is_false = |part: &str| template::evaluate(part, self.context).is_ok_and(|holds| !holds);
+        expression.split(" and ").filter(known).any(is_false)
     }
 
     /// The other names of a text that is filled in at the instrument must be defined all the same.

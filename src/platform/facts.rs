@@ -17,7 +17,7 @@
 //! | `seci_present` | true, false | the place `seci` exists |
 //! | `versions` | `{server, client, python}` | the first word of `VERSION.txt` in the place of that name |
 
-use super::Platform;
+use super::{Platform, ProcessInfo};
 use crate::error::{IoContext, Result};
 use crate::paths::{Drives, Place, WinPath};
 use serde_json::{Map, Value, json};
@@ -34,7 +34,7 @@ const ICP_CONFIG: &str = "C:\\LabVIEW Modules\\dae\\icp_config.xml";
 pub fn gather(platform: &dyn Platform, drives: &Drives, places: &BTreeMap<String, WinPath>) -> BTreeMap<String, Value> {
     let look = Look { platform, drives, places };
     let facts: [(&str, Result<Value>); 10] = [
-        ("active_system", look.active_system()),
+        ("active_system", look.systems().map(|systems| Value::from(systems.active()))),
         ("boot_id", platform.boot_id().map(Value::from)),
         ("dae_type", look.dae_type()),
         ("disk", look.disk()),
@@ -71,6 +71,37 @@ pub fn version_in(folder: &Path) -> Result<Option<String>> {
     }
 }
 
+/// Which of the two control systems run on a machine, by a program of each.
+#[derive(Debug, Clone)]
+pub struct Systems {
+    /// A program under the place `server`.
+    pub server: Option<ProcessInfo>,
+    /// Where the server runs, it runs in mini mode: only the IOCs that `startup.txt` in the settings names.
+    pub mini: bool,
+    /// A program under the place `seci`, or named `SECI.exe`.
+    pub seci: Option<ProcessInfo>,
+}
+
+impl Systems {
+    /// What runs at this moment.
+    ///
+    /// # Errors
+    /// When the system does not tell its programs.
+    pub fn now(platform: &dyn Platform, drives: &Drives, places: &BTreeMap<String, WinPath>) -> Result<Self> {
+        Look { platform, drives, places }.systems()
+    }
+
+    /// The value of the fact `active_system`.
+    pub fn active(&self) -> &'static str {
+        match (&self.server, &self.seci) {
+            (Some(_), _) if self.mini => "mini",
+            (Some(_), _) => "ibex",
+            (None, Some(_)) => "seci",
+            (None, None) => "none",
+        }
+    }
+}
+
 struct Look<'a> {
     platform: &'a dyn Platform,
     drives: &'a Drives,
@@ -85,21 +116,19 @@ impl Look<'_> {
         self.drives.native(&path).ok()
     }
 
-    fn active_system(&self) -> Result<Value> {
+    fn systems(&self) -> Result<Systems> {
         let processes = self.platform.processes()?;
         let runs_under = |place: &str| {
-            let Some(folder) = self.below(place, "") else { return false };
+            let folder = self.below(place, "")?;
             let folder = folder.canonicalize().unwrap_or(folder);
-            processes.iter().any(|p| p.runs_below(&folder))
+            processes.iter().find(|p| p.runs_below(&folder)).cloned()
         };
-        let mini = || self.below("settings", "configurations\\startup.txt").is_some_and(|p| p.exists());
-        let system = match runs_under("server") {
-            true if mini() => "mini",
-            true => "ibex",
-            false if runs_under("seci") || processes.iter().any(|p| p.name.eq_ignore_ascii_case("seci.exe")) => "seci",
-            false => "none",
-        };
-        Ok(Value::from(system))
+        let named = || processes.iter().find(|p| p.name.eq_ignore_ascii_case("seci.exe")).cloned();
+        Ok(Systems {
+            server: runs_under("server"),
+            mini: self.below("settings", "configurations\\startup.txt").is_some_and(|p| p.exists()),
+            seci: runs_under("seci").or_else(named),
+        })
     }
 
     fn dae_type(&self) -> Result<Value> {

@@ -6,10 +6,12 @@ mod sandbox;
 pub mod facts;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod updates;
 
 use crate::error::{Error, Result};
 use crate::paths::WinPath;
 use std::path::Path;
+use updates::{Program, Update};
 
 /// The machine the agent works on: the sandbox below `root`, or the machine itself.
 ///
@@ -130,6 +132,25 @@ pub trait Platform: Send + Sync {
     /// # Errors
     /// When the disk refuses.
     fn flush_volume(&self, path: &Path) -> Result<()>;
+
+    /// The updates of the operating system that can be installed now. May take minutes.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    fn offered_updates(&self) -> Result<Vec<Update>>;
+
+    /// Downloads and installs an update, and returns the exit code of its installer. May take an hour, and may restart
+    /// the machine where that code says so (1641).
+    ///
+    /// # Errors
+    /// When there is no such update, or its installation could not be begun.
+    fn install_update(&self, id: &str) -> Result<i32>;
+
+    /// The programs that are installed, as the system lists them.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    fn installed_programs(&self) -> Result<Vec<Program>>;
 
     /// How a line for the command interpreter is started: program and arguments.
     fn shell_line(&self, line: &str) -> (String, Vec<String>);

@@ -118,6 +118,11 @@ impl Bench {
         std::fs::write(path, state.to_string()).unwrap();
     }
 
+    /// A fact, as it was found when the run began.
+    pub(crate) fn found(&mut self, name: &str, value: Value) {
+        self.facts.insert(name.to_owned(), value);
+    }
+
     pub(crate) fn facts(&self) -> BTreeMap<String, Value> {
         facts::gather(&*self.platform, &self.drives, &self.plan.places)
     }

@@ -9,10 +9,13 @@ use crate::actions::file::File;
 use crate::actions::git::Git;
 use crate::actions::hotfix::Hotfix;
 use crate::actions::notify::Notify;
+use crate::actions::os_patch::OsPatch;
+use crate::actions::package::Package;
 use crate::actions::sync::Sync;
 use crate::error::Error;
 use crate::paths::{PathPatterns, RelPath};
 use crate::template::is_template;
+use crate::units::Count;
 
 /// Checks the arguments of an action that stands at `below` in the step.
 pub(super) fn check_action(action: &Action, below: &str, spot: &Spot<'_>, errors: &mut Vec<Error>) {
@@ -26,14 +29,16 @@ pub(super) fn check_action(action: &Action, below: &str, spot: &Spot<'_>, errors
         Action::Git(git) => args.git(git),
         Action::Hotfix(hotfix) => args.hotfix(hotfix),
         Action::Notify(notify) => args.notify(notify),
+        Action::OsPatch(os_patch) => args.os_patch(os_patch),
+        Action::Package(package) => args.package(package),
         Action::Process(process) if process.under.is_empty() && process.named.is_empty() => {
             args.wrong("", "`process` names no programs", "say `under: [place]`, or `named: [program.exe]`");
         }
         Action::Remove(remove) if remove.paths.is_empty() => {
             args.wrong("/paths", "`remove` has nothing to remove", "name files or folders under `paths`");
         }
-        Action::Snapshot(s) if s.pvs.is_empty() && s.files.is_empty() && s.services.is_empty() => {
-            args.wrong("", "`snapshot` keeps nothing", "name `pvs`, `files` or `services`");
+        Action::Snapshot(s) if s.pvs.is_empty() && s.listed.is_none() && s.files.is_empty() && s.services.is_empty() => {
+            args.wrong("", "`snapshot` keeps nothing", "name `pvs`, `listed`, `files` or `services`");
         }
         Action::Sync(sync) => args.sync(sync),
         _ => {}
@@ -110,6 +115,7 @@ impl Arguments<'_, '_> {
                 ("output", check.output.is_some()),
                 ("pv", check.pv.is_some()),
                 ("git", check.git.is_some()),
+                ("idle", check.idle.is_some()),
             ],
         );
         if check.process.as_ref().is_some_and(|p| p.under.is_empty() && p.named.is_empty()) {
@@ -133,6 +139,15 @@ impl Arguments<'_, '_> {
             let next = "write the arguments into the line of `run`, or name a `program`";
             self.wrong("/args", "`args` belong to `program`", next);
         }
+        let Some(gate) = &command.gate else { return };
+        if self.at.starts_with("/undo") {
+            let next = "leave it out: what is taken back must not wait for anything";
+            self.wrong("/gate", "an undo has no `gate`", next);
+        }
+        let gate_at = format!("{}/gate", self.at);
+        let at = std::mem::replace(&mut self.at, gate_at);
+        self.check(gate);
+        self.at = at;
     }
 
     fn file(&mut self, file: &File) {
@@ -174,6 +189,24 @@ impl Arguments<'_, '_> {
             if mail.to.is_empty() {
                 self.wrong("/mail/to", "the mail goes to nobody", "name at least one address under `to`");
             }
+        }
+    }
+
+    fn os_patch(&mut self, os_patch: &OsPatch) {
+        for (key, number) in [("limit", &os_patch.limit), ("rounds", &os_patch.rounds)] {
+            if let Some(Err(error)) = number.as_ref().filter(|n| !is_template(n.as_str())).map(Count::number) {
+                let next = error.details().next.clone().unwrap_or_default();
+                self.wrong(&format!("/{key}"), error.details().message.clone(), next);
+            }
+        }
+    }
+
+    fn package(&mut self, package: &Package) {
+        if package.version.is_some() && package.product.is_none() {
+            self.wrong("/version", "`version` is that of a `product`", "name the `product` as the system lists it");
+        }
+        if package.success.is_some() && package.log.is_none() {
+            self.wrong("/success", "`success` is looked for in a log", "name the `log` that the installer writes");
         }
     }
 

@@ -238,7 +238,7 @@ fn single_action(step: &Step, spot: &Spot<'_>) -> Result<Action, Error> {
             "",
             "this step has no action",
             "give it one of: ask, backup, check, command, copy, file, git, hotfix, link, \
-             migrate, notify, process, reboot, remind, remove, restore, service, snapshot, sync; or `include`",
+             migrate, notify, os_patch, package, process, reboot, remind, remove, restore, service, snapshot, sync; or `include`",
         )),
         n => {
             let second = format!("/{}", actions[1].name());
@@ -254,10 +254,14 @@ fn misplaced(phase: Phase, step: &Step, action: &Action, spot: &Spot<'_>) -> Vec
     let mut errors = Vec::new();
     let name = action.name();
     let below = format!("/{name}");
-    let mutates = matches!(name, "git" | "hotfix" | "link" | "migrate" | "reboot" | "remove" | "restore" | "service" | "sync");
-    if name == "notify" && phase != Phase::Close {
-        let next = "move the step to `close`, where the release can no longer be undone";
-        errors.push(spot.error(&below, "`notify` cannot be taken back, so it stands in `close` only", next));
+    let mutates = matches!(
+        name,
+        "git" | "hotfix" | "link" | "migrate" | "os_patch" | "package" | "reboot" | "remove" | "restore" | "service" | "sync"
+    );
+    if name == "notify" && !matches!(phase, Phase::Stage | Phase::Close) {
+        let next =
+            "move the step to `close`, where the release can no longer be undone, or to `stage`, before anything is changed";
+        errors.push(spot.error(&below, "`notify` cannot be taken back, so it stands in `stage` or `close` only", next));
     } else if phase == Phase::Stage && mutates {
         let message = format!("`{name}` changes the instrument, and in `stage` nothing is undone");
         errors.push(spot.error(&below, message, "move the step to `apply`: its content is fetched during `stage` anyway"));
@@ -292,6 +296,7 @@ fn undo_problem(phase: Phase, step: &Step, action: &Action, spot: &Spot<'_>) -> 
     let message = match action {
         Action::Command(c) if !c.read_only && step.writes.is_empty() => "it is not known how to undo this command".to_owned(),
         Action::Reboot(_) => "a `reboot` cannot be undone".to_owned(),
+        Action::OsPatch(_) => "updates of the operating system cannot be undone".to_owned(),
         Action::Notify(_) | Action::Command(_) => return None,
         _ if action.performer().cannot_undo() => format!("`{name}` cannot be undone"),
         _ => return None,

@@ -140,6 +140,10 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify: Option<actions::notify::Notify>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub os_patch: Option<actions::os_patch::OsPatch>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<actions::package::Package>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<actions::process::Process>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reboot: Option<actions::reboot::Reboot>,
@@ -172,6 +176,8 @@ impl Step {
             self.link.clone().map(Action::Link),
             self.migrate.clone().map(Action::Migrate),
             self.notify.clone().map(Action::Notify),
+            self.os_patch.clone().map(Action::OsPatch),
+            self.package.clone().map(Action::Package),
             self.process.clone().map(Action::Process),
             self.reboot.clone().map(Action::Reboot),
             self.remind.clone().map(Action::Remind),

@@ -2,6 +2,9 @@
 #![cfg(test)]
 #![cfg(unix)]
 
+#[cfg(target_os = "linux")]
+#[path = "../support/channel_access.rs"]
+mod channel_access;
 #[path = "../support/mod.rs"]
 mod support;
 #[cfg(target_os = "linux")]
@@ -10,6 +13,8 @@ mod terminal;
 
 #[cfg(target_os = "linux")]
 mod bad_input;
+#[cfg(target_os = "linux")]
+mod beamline;
 #[cfg(target_os = "linux")]
 mod cancel;
 mod disk;
@@ -20,6 +25,8 @@ mod hand;
 mod hotfix;
 mod kill;
 mod migrate;
+#[cfg(target_os = "linux")]
+mod os_patch;
 mod refused;
 #[cfg(target_os = "linux")]
 mod resume;

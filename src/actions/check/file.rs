@@ -6,8 +6,9 @@ use crate::error::{Error, Result};
 use crate::paths::Place;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::io::Read;
 
-/// A file or folder must be there (or not), and may have to contain a text.
+/// A file or folder must be there (or not), and may have to contain a text. `register` keeps its `first_line`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileCheck {
@@ -20,6 +21,9 @@ pub struct FileCheck {
     #[serde(default)]
     pub absent: bool,
 }
+
+/// Bytes that a first line may have.
+const LONGEST_LINE: u64 = 4096;
 
 impl Look for FileCheck {
     fn wish(&self) -> String {
@@ -43,11 +47,25 @@ impl Look for FileCheck {
             (false, true) => return Ok(Finding::holds(format!("{path} does not exist"))),
             (true, false) => {}
         }
-        let Some(wanted) = &self.contains else { return Ok(Finding::holds(format!("{path} exists"))) };
+        let Some(wanted) = &self.contains else {
+            let first_line = first_line(&native).map_err(|e| Error::io(format!("read {path}"), &e))?;
+            return Ok(Finding::Holds(format!("{path} exists"), serde_json::json!({ "first_line": first_line })));
+        };
         let bytes = std::fs::read(&native).map_err(|e| Error::io(format!("read {path}"), &e))?;
         if String::from_utf8_lossy(&bytes).contains(wanted) {
             return Ok(Finding::holds(format!("{path} contains `{wanted}`")));
         }
         fails(format!("{path} does not contain `{wanted}`"), "look into the file: what it says tells why")
     }
+}
+
+/// The first line of a short text file, without white space around it; nothing of a folder.
+fn first_line(path: &std::path::Path) -> std::io::Result<String> {
+    if path.is_dir() {
+        return Ok(String::new());
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(LONGEST_LINE).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Ok(text.trim_start_matches('\u{feff}').lines().next().unwrap_or_default().trim().to_owned())
 }

@@ -3,6 +3,7 @@
 mod disk;
 mod file;
 mod git;
+mod idle;
 mod memory;
 mod output;
 mod port;
@@ -17,12 +18,13 @@ mod version;
 pub use disk::{DiskCheck, FreeSpace};
 pub use file::FileCheck;
 pub use git::GitCheck;
+pub use idle::IdleCheck;
 pub use memory::MemoryCheck;
 pub use output::OutputCheck;
 pub use port::PortCheck;
 pub use process::ProcessCheck;
-pub(super) use pv::Reader;
 pub use pv::{PvCheck, PvFormat, Unreadable};
+pub(super) use pv::{Reader, decode};
 pub use service::ServiceCheck;
 pub use session::SessionCheck;
 pub use version::VersionCheck;
@@ -64,6 +66,8 @@ pub struct Check {
     pub pv: Option<PvCheck>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git: Option<GitCheck>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<IdleCheck>,
 }
 
 /// One kind of check.
@@ -101,7 +105,7 @@ impl Finding {
 impl Check {
     /// The one kind that is set.
     fn kind(&self) -> Result<&dyn Look> {
-        let kinds: [Option<&dyn Look>; 11] = [
+        let kinds: [Option<&dyn Look>; 12] = [
             self.disk.as_ref().map(|k| k as &dyn Look),
             self.memory.as_ref().map(|k| k as &dyn Look),
             self.version.as_ref().map(|k| k as &dyn Look),
@@ -113,12 +117,29 @@ impl Check {
             self.output.as_ref().map(|k| k as &dyn Look),
             self.pv.as_ref().map(|k| k as &dyn Look),
             self.git.as_ref().map(|k| k as &dyn Look),
+            self.idle.as_ref().map(|k| k as &dyn Look),
         ];
         let mut set = kinds.into_iter().flatten();
         match (set.next(), set.next()) {
             (Some(kind), None) => Ok(kind),
             _ => Err(Error::bad_input("a check has exactly one kind")
-                .next("write one of disk, memory, version, service, process, session, port, file, output, pv, git")),
+                .next("write one of disk, memory, version, service, process, session, port, file, output, pv, git, idle")),
+        }
+    }
+
+    /// What was found, when it is so.
+    ///
+    /// # Errors
+    /// When it is not so, or cannot be found out.
+    pub(super) fn hold(&self, cx: &StepContext<'_>) -> Result<(String, Value)> {
+        let kind = self.kind()?;
+        let finding = match self.within {
+            Some(within) => Self::poll(kind, cx, within)?,
+            None => kind.look(cx)?,
+        };
+        match finding {
+            Finding::Holds(summary, result) => Ok((summary, result)),
+            Finding::Fails(error) => Err(error),
         }
     }
 
@@ -168,14 +189,6 @@ impl Perform for Check {
     }
 
     fn apply(&self, cx: &StepContext<'_>) -> Result<Applied> {
-        let kind = self.kind()?;
-        let finding = match self.within {
-            Some(within) => Self::poll(kind, cx, within)?,
-            None => kind.look(cx)?,
-        };
-        match finding {
-            Finding::Holds(summary, result) => Ok(Applied::ok(summary).with_result(result)),
-            Finding::Fails(error) => Err(error),
-        }
+        self.hold(cx).map(|(summary, result)| Applied::ok(summary).with_result(result))
     }
 }

@@ -5,7 +5,7 @@ use crate::actions::StepContext;
 use crate::actions::external::{self, External};
 use crate::error::{Error, ErrorKind, Result};
 use crate::paths::Place;
-use crate::platform::ProcessInfo;
+use crate::platform::facts::Systems;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -49,7 +49,7 @@ pub enum Unreadable {
     /// The check fails.
     #[default]
     Refuse,
-    /// It holds when the server is not running (nothing can be disturbed), and fails otherwise.
+    /// It holds when neither the server nor SECI is running (nothing can be disturbed), and fails otherwise.
     ServerDown,
     /// The check holds.
     Accept,
@@ -109,24 +109,17 @@ impl PvCheck {
             Unreadable::Refuse => {
                 Ok(Finding::Fails(error.next("see whether IBEX runs; `unreadable: server_down` lets a stopped server pass")))
             }
-            Unreadable::ServerDown => match server_program(cx)? {
-                None => Ok(Finding::holds(format!("{} cannot be read, and the server is not running", self.name))),
-                Some(program) => {
-                    let error = error.because(format!("the server runs: {} (pid {})", program.name, program.pid));
-                    Ok(Finding::Fails(
-                        error.next("the DAE's state is unknown: look at the instrument, and stop IBEX by hand if it may be"),
-                    ))
-                }
-            },
+            Unreadable::ServerDown => {
+                let systems = Systems::now(cx.platform, cx.drives, &cx.plan.places)?;
+                let running = systems.server.map(|p| ("the server", p)).or(systems.seci.map(|p| ("SECI", p)));
+                let Some((what, program)) = running else {
+                    return Ok(Finding::holds(format!("{} cannot be read, and the server is not running", self.name)));
+                };
+                let error = error.because(format!("{what} runs: {} (pid {})", program.name, program.pid));
+                Ok(Finding::Fails(error.next("look at the instrument: what it is doing is unknown")))
+            }
         }
     }
-}
-
-/// A program of the server that is running.
-fn server_program(cx: &StepContext<'_>) -> Result<Option<ProcessInfo>> {
-    let folder = cx.native(&Place("server".to_owned()))?;
-    let folder = folder.canonicalize().unwrap_or(folder);
-    Ok(cx.platform.processes()?.into_iter().find(|p| p.runs_below(&folder)))
 }
 
 /// Whether a value is the wanted one; JSON is compared by what it means.
@@ -142,7 +135,7 @@ fn same(wanted: &str, value: &str, format: PvFormat) -> bool {
     }
 }
 
-fn shortened(value: &str) -> String {
+pub(super) fn shortened(value: &str) -> String {
     let short: String = value.chars().take(80).collect();
     if short.len() < value.len() { format!("{short}... ({} characters)", value.chars().count()) } else { short }
 }
@@ -151,7 +144,7 @@ fn shortened(value: &str) -> String {
 const LONGEST_JSON: u64 = 16 << 20;
 
 /// The JSON text behind hexadecimal digits of a zlib stream.
-fn decode(raw: &str) -> Result<String> {
+pub(in crate::actions) fn decode(raw: &str) -> Result<String> {
     let digits: Vec<u8> = raw.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
     let nibble = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
     let bad =

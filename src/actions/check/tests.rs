@@ -271,3 +271,62 @@ fn a_prompt_is_no_program_that_runs() {
     let _ioc: Running = bench.program("C:\\Instrument\\Apps\\EPICS\\ioc.exe");
     assert!(bench.apply().is_ok());
 }
+
+const RUNSTATE: &str = "IN:TEST:DAE:RUNSTATE_STR";
+
+/// A check whether IBEX may be stopped, on an instrument whose DAE is in the state.
+fn idle(state: Option<&str>) -> Bench {
+    let mut bench = check(json!({"idle": {"pv": RUNSTATE}}));
+    caget(&bench);
+    bench.step.phase = Phase::Apply;
+    std::fs::create_dir_all(bench.native(SERVER).join("pv")).unwrap();
+    if let Some(state) = state {
+        bench.write(&format!("{SERVER}\\pv\\{RUNSTATE}"), state);
+    }
+    bench
+}
+
+fn refuses(result: Result<Applied>, parts: &[&str]) {
+    assert_eq!(result.as_ref().unwrap_err().kind(), ErrorKind::Refused);
+    fails(result, parts);
+}
+
+#[test]
+fn only_a_dae_in_setup_may_be_stopped() {
+    let bench = idle(Some("RUNNING"));
+    assert_eq!(bench.apply().unwrap().summary, "IBEX is not running");
+    let _ioc = bench.program("C:\\Instrument\\Apps\\EPICS\\ioc.exe");
+    refuses(bench.apply(), &["the instrument is measuring: IN:TEST:DAE:RUNSTATE_STR is RUNNING, and SETUP is wanted"]);
+    bench.write(&format!("{SERVER}\\pv\\{RUNSTATE}"), "SETUP");
+    assert_eq!(bench.apply().unwrap().result, json!("SETUP"));
+    std::fs::remove_file(bench.native(SERVER).join("pv").join(RUNSTATE)).unwrap();
+    refuses(bench.apply(), &["what the DAE is doing is unknown", "the server runs: ioc.exe"]);
+}
+
+#[test]
+fn seci_is_left_alone_and_never_ended_by_surprise() {
+    let mut bench = idle(Some("SETUP"));
+    let _seci = bench.program("C:\\SECI\\SECI.exe");
+    assert!(bench.apply().unwrap().summary.starts_with("SECI is running (SECI.exe"));
+    // The run began when SECI was not there, and would go on to stop and start IBEX.
+    bench.found("active_system", json!("none"));
+    refuses(bench.apply(), &["SECI (SECI.exe", "has been started since this run looked first"]);
+    bench.found("active_system", json!("seci"));
+    assert!(bench.apply().is_ok());
+    let _ioc = bench.program("C:\\Instrument\\Apps\\EPICS\\ioc.exe");
+    refuses(bench.apply(), &["IBEX (ioc.exe", "has been started since this run looked first"]);
+    bench.found("active_system", json!("ibex"));
+    refuses(bench.apply(), &["SECI (SECI.exe", "runs beside IBEX, and would be ended with it"]);
+    // In mini mode the site's script leaves SECI alone.
+    bench.write("C:\\Instrument\\Settings\\config\\NDXTEST\\configurations\\startup.txt", "GALIL_01\n");
+    assert!(bench.apply().is_ok());
+}
+
+#[test]
+fn an_unreadable_variable_of_a_stopped_server_is_refused_under_seci() {
+    let bench = check(json!({"pv": {"name": "X", "is": "SETUP", "unreadable": "server_down"}}));
+    caget(&bench);
+    assert!(bench.apply().is_ok());
+    let _seci = bench.program("C:\\SECI\\SECI.exe");
+    fails(bench.apply(), &["X cannot be read", "SECI runs: SECI.exe"]);
+}

@@ -243,3 +243,18 @@ fn what_it_writes_is_put_back_after_its_inverse_ran() {
     assert_eq!(std::fs::read_to_string(bench.native("C:\\Instrument\\Var\\state")).unwrap(), "old");
     assert!(!bench.native("C:\\Instrument\\Var\\made").exists());
 }
+
+#[test]
+fn a_gate_is_looked_at_before_the_program_is_started() {
+    let gate = json!({"file": {"path": "server\\go.txt"}});
+    let bench = Bench::of(json!({"command": {"run": "echo ran >>\"$IBEX_ROOT/ran\"", "gate": gate}}));
+    let error = bench.apply().unwrap_err();
+    assert!(error.to_string().contains("go.txt does not exist"), "{error}");
+    assert!(!bench.root.join("ran").exists() && bench.told.intents.lock().unwrap().is_empty());
+    bench.write("C:\\Instrument\\Apps\\EPICS\\go.txt", "");
+    bench.apply().unwrap();
+    // After a crash, what was started is found again, and is not asked for once more.
+    std::fs::remove_file(bench.native("C:\\Instrument\\Apps\\EPICS\\go.txt")).unwrap();
+    bench.apply().unwrap();
+    assert_eq!(std::fs::read_to_string(bench.root.join("ran")).unwrap(), "ran\n");
+}

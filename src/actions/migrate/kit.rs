@@ -57,6 +57,7 @@ pub(super) fn apply(migrate: &Migrate, cx: &StepContext<'_>) -> Result<Applied> 
         creates: None,
         unless: None,
         read_only: false,
+        gate: None,
     };
     command.apply(cx)
 }

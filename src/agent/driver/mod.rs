@@ -134,6 +134,40 @@ impl Driver {
         self.run.emit(EventKind::Facts { facts: self.facts.clone() });
     }
 
+    /// Before the first change: what was found out when the run began may be hours old by now, and what checks saw
+    /// before a crash as well.
+    fn look_again(&mut self) {
+        if self.steps_of(Phase::Apply).is_empty() || !self.has_only_looked() {
+            return;
+        }
+        for step in self.steps_of(Phase::Apply) {
+            self.resume.steps.remove(&step.id);
+            self.resume.attempts.remove(&step.id);
+        }
+        let now = crate::platform::facts::gather(&*self.machine.platform, &self.machine.drives, &self.run.plan.places);
+        // Free space differs at any time.
+        let same = |(name, value): (&String, &serde_json::Value)| name == "disk" || self.facts.get(name) == Some(value);
+        if !now.iter().all(same) {
+            self.run.emit(EventKind::Facts { facts: now.clone() });
+            self.facts = now;
+        }
+    }
+
+    /// True when `apply` has come to nothing yet but checks, and a program that its gate kept from running.
+    fn has_only_looked(&self) -> bool {
+        let looked = |s: &PlanStep| match self.resume.steps.get(&s.id) {
+            Some(end) if end.outcome == Outcome::Skipped || matches!(s.action, Action::Check(_)) => true,
+            Some(end) => {
+                let kept_back = |c: &crate::actions::command::Command| c.gate.is_some();
+                let refused = end.error.as_ref().is_some_and(|e| e.kind() == ErrorKind::Refused);
+                refused && matches!(&s.action, Action::Command(c) if kept_back(c))
+            }
+            None => !self.resume.attempts.contains_key(&s.id) || matches!(s.action, Action::Check(_)),
+        };
+        let untouched = self.own_intents().is_ok_and(|(intents, _)| intents.is_empty());
+        self.resume.rollback.is_none() && untouched && self.steps_of(Phase::Apply).iter().all(looked)
+    }
+
     fn phases(&mut self) -> Outcome {
         if let Some(because) = self.resume.rollback.clone() {
             let error = self.last_failure().unwrap_or_else(|| Error::new(ErrorKind::StepFailed, because.clone()));
@@ -160,10 +194,14 @@ impl Driver {
     }
 
     fn apply_prove_and_close(&mut self) -> Outcome {
+        self.look_again();
         for phase in [Phase::Apply, Phase::Prove] {
             match self.phase(phase) {
                 Ok(()) => {}
                 Err(Halt::Stop(error)) => return self.end_as_is(error),
+                Err(Halt::Undo(error)) if error.kind() == ErrorKind::Refused && self.has_only_looked() => {
+                    return self.end_unchanged(error);
+                }
                 Err(Halt::Undo(error)) => return self.roll_back(&error.to_string(), error),
             }
         }
@@ -185,6 +223,8 @@ impl Driver {
         self.run.emit(EventKind::PhaseStarted { phase });
         for step in &steps {
             match phase {
+                // What the phase begins with only looks whether IBEX may be stopped.
+                Phase::Apply if step.skip.is_some() || matches!(step.action, Action::Check(_)) => {}
                 Phase::Apply => self.begin_outage(),
                 Phase::Prove => self.end_outage(),
                 Phase::Stage | Phase::Close => {}

@@ -112,7 +112,7 @@ impl Driver {
     }
 
     /// From the disk, not from memory: what was never written down was never done.
-    fn own_intents(&self) -> Result<(Vec<Intent>, LeftByIntent)> {
+    pub(super) fn own_intents(&self) -> Result<(Vec<Intent>, LeftByIntent)> {
         let loaded = crate::agent::journal::read(&self.run.dir.join("journal.jsonl"))?;
         let resume = crate::agent::resume::Resume::from_journal(&loaded);
         Ok((resume.intents, resume.undone))

@@ -15,7 +15,7 @@ pub(super) use content::{kept_plan_content, stored_plan_content};
 pub(super) use dry_run::probe;
 pub(super) use fleet::{Fleet, ask, new_run};
 pub(super) use lead::{Led, lead, runtime};
-pub(super) use options::{HotfixOptions, PlaybookOptions};
+pub(super) use options::{HotfixOptions, PlaybookOptions, even_if_measuring};
 use prepare::Prepared;
 pub(super) use prepare::{Wanted, go, limits, prepare};
 pub(super) use secrets::resolve;

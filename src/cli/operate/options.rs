@@ -3,6 +3,8 @@
 use crate::actions::hotfix::HotfixPolicy;
 use crate::cli::{RunOptions, TargetOptions};
 use clap::Args;
+use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// Which instruments, and how the run goes.
 #[derive(Debug, Args)]
@@ -28,4 +30,9 @@ impl HotfixOptions {
     pub(in crate::cli) fn policy(&self) -> HotfixPolicy {
         HotfixPolicy { keep: self.keep_hotfixes, drop: self.drop_hotfixes.clone() }
     }
+}
+
+/// The variable that lets a playbook stop IBEX whatever is being measured. Without the option its own value counts.
+pub(in crate::cli) fn even_if_measuring(wanted: bool) -> BTreeMap<String, Value> {
+    if wanted { BTreeMap::from([("even_if_measuring".to_owned(), true.into())]) } else { BTreeMap::new() }
 }

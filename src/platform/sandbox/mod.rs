@@ -5,7 +5,9 @@ mod processes;
 mod state;
 #[cfg(test)]
 mod tests;
+mod updates;
 
+use super::updates::{Program, Update};
 use super::{Platform, ProcessInfo, ServiceControl, ServiceStatus};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::paths::{Drives, WinPath};
@@ -103,6 +105,7 @@ impl Platform for Sandbox {
             ends_agent = state.restart_ends_agent;
             state.boot_id = state::new_boot_id()?;
             state.pending_reboot = None;
+            state.updates.iter_mut().for_each(|update| update.waits_for_restart = false);
             for service in state.services.values_mut() {
                 service.stopping = false;
                 service.pid = None;
@@ -214,6 +217,18 @@ impl Platform for Sandbox {
         let (existing, _) = self.existing(path)?;
         let folder = std::fs::File::open(existing).cannot(|| format!("open {}", existing.display()))?;
         rustix::fs::syncfs(&folder).map_err(std::io::Error::from).cannot(|| format!("flush the volume of {}", existing.display()))
+    }
+
+    fn offered_updates(&self) -> Result<Vec<Update>> {
+        self.updates_offered()
+    }
+
+    fn install_update(&self, id: &str) -> Result<i32> {
+        self.update_install(id)
+    }
+
+    fn installed_programs(&self) -> Result<Vec<Program>> {
+        self.programs_installed()
     }
 
     fn shell_line(&self, line: &str) -> (String, Vec<String>) {

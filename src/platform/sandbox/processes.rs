@@ -93,7 +93,7 @@ impl Process {
         let words: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
         let is_root = |folder: &str| Path::new(folder).canonicalize().is_ok_and(|folder| folder == root);
         match words[..] {
-            [_, "agent", "attach" | "worker", "--root", folder] => is_root(folder),
+            [_, "agent", "attach" | "worker" | "updates", "--root", folder, ..] => is_root(folder),
             [_, "agent", "job", folder] => Path::new(folder).canonicalize().is_ok_and(|folder| folder.starts_with(root)),
             _ => false,
         }
@@ -183,7 +183,8 @@ impl OwnPrograms {
     fn covers(&self, process: &Process) -> bool {
         let Some(executable) = &process.executable else { return false };
         let role = process.arguments.get(2).map_or("", String::as_str);
-        let agent = process.arguments.get(1).is_some_and(|a| a == "agent") && matches!(role, "attach" | "worker" | "job");
+        let agent =
+            process.arguments.get(1).is_some_and(|a| a == "agent") && matches!(role, "attach" | "worker" | "job" | "updates");
         let ours = executable.file_name().is_some_and(|n| n.to_string_lossy().starts_with("ibexdeploy"));
         process.pid == std::process::id()
             || Some(executable) == self.executable.as_ref()

@@ -23,6 +23,39 @@ pub(super) struct State {
     /// A restart ends the agent's own programs as well, as on a real machine: whoever reaches it next starts them again.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) restart_ends_agent: bool,
+    /// Updates of the operating system, in the order in which they are offered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) updates: Vec<SimulatedUpdate>,
+}
+
+/// An update that only exists in the state file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct SimulatedUpdate {
+    pub(super) id: String,
+    pub(super) title: String,
+    pub(super) bytes: u64,
+    /// How its installer ends. 3010 and 1641 want a restart, and 1641 begins it; another one than 0 is a failure.
+    pub(super) exit_code: i32,
+    /// It wants a restart, whatever its exit code says.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) needs_restart: bool,
+    /// Offered only once that one is installed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) after: Option<String>,
+    /// So many attempts find another installation at work.
+    pub(super) busy: u32,
+    /// Its installer never ends.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) hangs: bool,
+    /// It is offered again although its installer ended well.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) offered_again: bool,
+    pub(super) installed: bool,
+    /// Installed, once the machine has restarted.
+    pub(super) waits_for_restart: bool,
+    /// How often its installer was started.
+    pub(super) started: u32,
 }
 
 impl Default for State {
@@ -34,6 +67,7 @@ impl Default for State {
             pending_reboot: None,
             memory: 16 << 30,
             restart_ends_agent: false,
+            updates: Vec::new(),
         }
     }
 }

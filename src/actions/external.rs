@@ -102,7 +102,7 @@ pub(super) fn answer(cx: &StepContext<'_>, purpose: &str, external: External) ->
 }
 
 /// Passes on everything but a program's lines.
-struct Quiet<'a>(&'a dyn Progress);
+pub(super) struct Quiet<'a>(pub(super) &'a dyn Progress);
 
 impl Progress for Quiet<'_> {
     fn waiting(&self, what: &str, elapsed: Duration, limit: Duration) {

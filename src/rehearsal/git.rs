@@ -51,6 +51,24 @@ pub(super) fn commit(folder: &Path, version: &str) -> Result<()> {
     }
     run(folder, &["add", "--all"])?;
     run(folder, &["commit", "--quiet", "--message", &format!("Release {version}")])?;
+    tidy(folder)
+}
+
+/// Adds the branch `galil-old` to a release: the server with the Galil driver of before.
+pub(super) fn keep_old_galil(folder: &Path) -> Result<()> {
+    run(folder, &["checkout", "--quiet", "-b", "galil-old"])?;
+    for (file, text) in [("GALIL_OLD.txt", "the old driver\r\n"), ("st.cmd", "dbLoadRecords(\"galil_old.db\")\r\niocInit\r\n")] {
+        let file = folder.join("ioc/master/GALIL").join(file);
+        std::fs::write(&file, text).cannot(|| format!("write {}", file.display()))?;
+    }
+    run(folder, &["add", "--all"])?;
+    run(folder, &["commit", "--quiet", "--message", "The old Galil driver"])?;
+    run(folder, &["checkout", "--quiet", "main"])?;
+    tidy(folder)
+}
+
+/// What git wrote is the same bytes each time.
+fn tidy(folder: &Path) -> Result<()> {
     run(folder, &["repack", "-a", "-d", "--quiet"])?;
     // The index that `add` wrote holds times and numbers of files; one read from the commit does not.
     run(folder, &["read-tree", "HEAD"])

@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Text that a script or a tool reads, by its path in the server's folder.
-const SERVER_FILES: [(&str, &str); 6] = [
+const SERVER_FILES: [(&str, &str); 7] = [
     ("start_ibex_server.bat", include_str!("scripts/start_ibex_server.bat")),
     ("stop_ibex_server.bat", include_str!("scripts/stop_ibex_server.bat")),
     ("create_icp_binaries.bat", include_str!("scripts/create_icp_binaries.bat")),
+    ("crtl/vc_redist.x64.exe", include_str!("scripts/vc_redist.x64.exe")),
     ("ioc_tools/caget.bat", include_str!("scripts/caget.bat")),
     ("ioc_tools/sandbox.sh", include_str!("scripts/sandbox.sh")),
     ("ioc_tools/server_loop.sh", include_str!("scripts/server_loop.sh")),
@@ -121,6 +122,7 @@ fn make(releases: &[PathBuf; 2], shape: &KitShape) -> Result<()> {
         if with_git {
             super::copy_tree(&folders[0].join(".git"), &folders[1].join(".git"))?;
             git::commit(&folders[1], &shape.versions[1])?;
+            git::keep_old_galil(&folders[1])?;
         }
     }
     Ok(())

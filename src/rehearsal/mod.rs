@@ -11,7 +11,7 @@ mod settings;
 mod shape;
 
 pub use kit::{RehearsalKits, make_kits};
-pub use sandbox::{HOME, Identity, Sandbox, SandboxSpec, SandboxState, make_sandboxes};
+pub use sandbox::{HOME, Identity, Sandbox, SandboxSpec, SandboxState, SandboxUpdate, make_sandboxes};
 pub use shape::{KitShape, TreeShape};
 
 use crate::content::tree;

@@ -35,6 +35,21 @@ pub struct SandboxState {
     pub logged_on: Vec<String>,
     /// Bytes.
     pub memory: u64,
+    /// Updates of the operating system that are offered.
+    pub updates: Vec<SandboxUpdate>,
+}
+
+/// A simulated update.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxUpdate {
+    pub id: String,
+    pub title: String,
+    pub bytes: u64,
+    /// How its installer ends.
+    pub exit_code: i32,
+    /// Offered only once that one is installed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
 }
 
 /// A simulated service.
@@ -51,8 +66,25 @@ impl Default for SandboxState {
             services: BTreeMap::from([("MYSQL80".to_owned(), SandboxService { running: true, automatic: true })]),
             logged_on: vec!["spudulike".to_owned()],
             memory: 16 << 30,
+            updates: offered(),
         }
     }
+}
+
+/// What a machine is typically offered: one that needs a restart, one that does not, and one that comes after the restart.
+fn offered() -> Vec<SandboxUpdate> {
+    let update = |id: &str, title: &str, bytes, exit_code, after: Option<&str>| SandboxUpdate {
+        id: id.to_owned(),
+        title: title.to_owned(),
+        bytes,
+        exit_code,
+        after: after.map(str::to_owned),
+    };
+    vec![
+        update("KB5048652", "Cumulative update for Windows", 640_000_000, 3010, None),
+        update("KB890830", "Windows Malicious Software Removal Tool", 71_000_000, 0, None),
+        update("KB5049613", "Cumulative update for .NET Framework", 78_000_000, 3010, Some("KB5048652")),
+    ]
 }
 
 /// A sandbox on disk.

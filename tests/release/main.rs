@@ -27,6 +27,8 @@ mod kill;
 mod migrate;
 #[cfg(target_os = "linux")]
 mod os_patch;
+#[cfg(target_os = "linux")]
+mod parts;
 mod refused;
 #[cfg(target_os = "linux")]
 mod resume;

@@ -137,8 +137,7 @@ fn what_fails_or_hangs_keeps_nothing_else_from_being_installed() {
     for part in [
         "3 of 4 updates failed",
         "KB1 Fails: a fatal error during the installation (1603)",
-        "KB2 Hangs: ",
-        "took longer than 2 s and was ended",
+        "KB2 Hangs: it took longer than 2s and was ended",
         "KB3 Is never satisfied: it says that it is installed, and is offered again",
     ] {
         assert!(said.contains(part), "{part} in {said}");

@@ -18,8 +18,8 @@ pub(super) struct Course {
     pub(super) updates: Vec<Tried>,
     /// The one that is being installed.
     pub(super) open: Option<Open>,
-    /// The boot id before a restart that was asked for.
-    pub(super) restarting: Option<String>,
+    /// A restart that was asked for.
+    pub(super) restarting: Option<Restarting>,
     /// A restart is needed before more can be done.
     pub(super) needs_restart: bool,
 }
@@ -74,6 +74,17 @@ pub(super) struct Open {
     pub(super) attempt: u32,
     /// The machine's boot id when it began.
     pub(super) boot_id: String,
+    /// The system waited for a restart already.
+    pub(super) pending: bool,
+}
+
+/// A restart that is to come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Restarting {
+    /// The boot id before it.
+    pub(super) boot_id: String,
+    /// An installer has asked for it, and not we.
+    pub(super) by_installer: bool,
 }
 
 impl Course {

@@ -4,21 +4,23 @@ use super::super::external::{self, External};
 use super::super::installer::{Judged, Verdict, installation, run_when_free};
 use super::super::package::Stays;
 use super::super::reboot::{wait_for_restart, warn};
-use super::super::{Applied, JobEnd, StepContext, UndoRecord};
+use super::super::{Applied, JobEnd, Progress, StepContext, UndoRecord};
 use super::OsPatch;
-use super::course::{Course, End, Open, Tried};
+use super::course::{Course, End, Open, Restarting, Tried};
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::events::Unit;
 use crate::platform::updates::{Answer, Task, Update};
 use serde_json::json;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How often an update is tried.
 const ATTEMPTS: u32 = 2;
 /// The endings of packages.
 const PACKAGES: [&str; 5] = ["cab", "exe", "msi", "msp", "msu"];
+/// How long an installer may take to restart the machine, once it said that it does.
+const RESTARTS_ITSELF: Duration = Duration::from_secs(300);
 const REASON: &str = "updates of the operating system";
 
 /// The work of one step, from wherever it is.
@@ -59,8 +61,9 @@ impl<'a> Rounds<'a> {
 
     fn rounds(&mut self, limit: usize, most: u32) -> Result<Over> {
         loop {
-            // Nothing can be installed on top of a restart that is due.
-            if self.course.needs_restart || self.cx.platform.pending_reboot()?.is_some() {
+            // Nothing can be installed on top of a restart that is due. A machine that says so for ever is not restarted for ever.
+            let fresh = self.course.rounds == 0 && self.course.restarts == 0;
+            if self.course.needs_restart || (fresh && self.cx.platform.pending_reboot()?.is_some()) {
                 if !self.wanted.restart {
                     let left = self.search()?;
                     return Ok(Over::Left(left, "the machine must be restarted first".to_owned()));
@@ -150,6 +153,7 @@ impl<'a> Rounds<'a> {
             title: update.title.clone(),
             attempt: self.course.attempts(&update.id) + 1,
             boot_id: self.cx.platform.boot_id()?,
+            pending: self.cx.platform.pending_reboot()?.is_some(),
         });
         self.course.write(self.cx)?;
         self.finish_open()
@@ -175,6 +179,11 @@ impl<'a> Rounds<'a> {
             Err(error) if self.cx.platform.boot_id()? != open.boot_id => {
                 tried(End::Interrupted, error.details().message.clone(), "")
             }
+            Err(error) if error.kind() == ErrorKind::TimedOut => tried(
+                End::Broken,
+                format!("it took longer than {} and was ended", self.wanted.each()),
+                "see whether its installer waits for an answer at the screen; give it more time with `each`",
+            ),
             Err(error) => {
                 let next =
                     error.details().next.clone().unwrap_or_else(|| "look at the machine: it may still be at work".to_owned());
@@ -183,9 +192,10 @@ impl<'a> Rounds<'a> {
         };
         self.cx.progress.note(&format!("{} {}: {}", tried.id, tried.title, tried.words));
         let restarts = tried.end == End::Said(Verdict::Restarts);
-        self.course.needs_restart |= restarts || tried.end == End::Said(Verdict::NeedsRestart);
-        // The installer of this one restarts the machine: it is waited for, and not asked for once more.
-        self.course.restarting = restarts.then(|| open.boot_id.clone());
+        // Some installers say nothing of the restart that the system now waits for.
+        let now_pending = !open.pending && self.cx.platform.pending_reboot()?.is_some();
+        self.course.needs_restart |= restarts || now_pending || tried.end == End::Said(Verdict::NeedsRestart);
+        self.course.restarting = restarts.then(|| Restarting { boot_id: open.boot_id.clone(), by_installer: true });
         self.course.open = None;
         self.course.keep(tried);
         self.course.write(self.cx)?;
@@ -194,7 +204,10 @@ impl<'a> Rounds<'a> {
 
     fn run(&self, open: &Open) -> Result<Judged> {
         let deadline = self.cx.deadline.within(self.wanted.each().0);
-        let cx = StepContext { deadline: &deadline, ..*self.cx };
+        // The answer of our own process is nothing to read.
+        let quiet = external::Quiet(self.cx.progress);
+        let progress: &dyn Progress = if self.wanted.folder().is_some() { self.cx.progress } else { &quiet };
+        let cx = StepContext { deadline: &deadline, progress, ..*self.cx };
         let id = format!("{}.{}.{}", cx.step.id, file_part(&open.id), open.attempt);
         let (judged, _) = match self.wanted.folder() {
             Some(folder) => {
@@ -213,7 +226,7 @@ impl<'a> Rounds<'a> {
 
     fn restart(&mut self) -> Result<()> {
         warn(self.cx, self.wanted.warn, REASON)?;
-        self.course.restarting = Some(self.cx.platform.boot_id()?);
+        self.course.restarting = Some(Restarting { boot_id: self.cx.platform.boot_id()?, by_installer: false });
         self.course.write(self.cx)?;
         self.cx.progress.note("the machine restarts, as updates need it");
         self.finish_restart()
@@ -222,18 +235,28 @@ impl<'a> Rounds<'a> {
     /// Sees a restart that was asked for come to its end. Asked again after a crash: the first word may not have reached the
     /// system, and twice does no harm.
     fn finish_restart(&mut self) -> Result<()> {
-        let Some(before) = self.course.restarting.clone() else { return Ok(()) };
-        let by_installer = self.course.updates.last().is_some_and(|t| t.end == End::Said(Verdict::Restarts));
-        if self.cx.platform.boot_id()? == before {
-            if !by_installer {
-                self.cx.platform.reboot(REASON)?;
-            }
-            wait_for_restart(self.cx, &before)?;
+        let Some(Restarting { boot_id, by_installer }) = self.course.restarting.clone() else { return Ok(()) };
+        if by_installer {
+            self.give_time_to_restart(&boot_id)?;
+        }
+        if self.cx.platform.boot_id()? == boot_id {
+            self.cx.platform.reboot(REASON)?;
+            wait_for_restart(self.cx, &boot_id)?;
         }
         self.course.restarting = None;
         self.course.needs_restart = false;
         self.course.restarts += 1;
         self.course.write(self.cx)
+    }
+
+    /// An installer that says that it restarts the machine mostly does.
+    fn give_time_to_restart(&self, before: &str) -> Result<()> {
+        let nearer = self.cx.deadline.within(RESTARTS_ITSELF);
+        let cx = StepContext { deadline: &nearer, ..*self.cx };
+        match wait_for_restart(&cx, before) {
+            Err(e) if e.kind() == ErrorKind::TimedOut && !self.cx.deadline.is_over() => Ok(()),
+            other => other,
+        }
     }
 
     // -- the end --

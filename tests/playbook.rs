@@ -46,7 +46,7 @@ fn messages(playbook: &str, others: &[(&str, &str)]) -> String {
 fn the_shipped_playbooks_are_well() {
     let listed = playbook::list(Path::new("playbooks")).unwrap();
     let names: Vec<&str> = listed.iter().map(|l| l.name.as_str()).collect();
-    assert_eq!(names, ["backup", "check", "migrate", "release", "restore", "settings"]);
+    assert_eq!(names, ["backup", "check", "migrate", "os-patch", "release", "restore", "settings", "software"]);
     for playbook in &listed {
         let problems = playbook::problems(Path::new("playbooks"), &playbook.name);
         assert_eq!(problems, [], "{}", playbook.name);
@@ -59,11 +59,17 @@ fn included_steps_stand_in_their_place() {
     let release = playbook::load(Path::new("playbooks"), "release").unwrap();
     let apply: Vec<&str> =
         release.steps.iter().filter(|s| s.phase == Phase::Apply).filter_map(|s| s.step.name.as_deref()).collect();
-    let first = ["no run is going on", "stop IBEX", "nothing runs from the folders that change", "no automatic start"];
-    assert_eq!(apply[..4], first);
+    let first = [
+        "no run is going on",
+        "stop IBEX",
+        "stop IBEX, whatever is being measured",
+        "nothing runs from the folders that change",
+        "no automatic start",
+    ];
+    assert_eq!(apply[..5], first);
     assert_eq!(apply.last(), Some(&"start IBEX"));
     assert_eq!(release.components().into_iter().collect::<Vec<_>>(), ["Client", "EPICS", "genie_python_3"]);
-    assert_eq!(release.files.len(), 7);
+    assert_eq!(release.files.len(), 9);
 }
 
 #[test]
@@ -94,7 +100,7 @@ stage:
     2 | stage:
     3 |   - name: nothing
       |     ^
-    next: give it one of: ask, backup, check, command, copy, file, git, hotfix, link, migrate, notify, process, reboot, remind, remove, restore, service, snapshot, sync; or `include`
+    next: give it one of: ask, backup, check, command, copy, file, git, hotfix, link, migrate, notify, os_patch, package, process, reboot, remind, remove, restore, service, snapshot, sync; or `include`
 
     t.yaml:5:5: this step has two actions: `remind` and `check`
     3 |   - name: nothing
@@ -341,7 +347,9 @@ stage:
   - remind: {text: x}
     writes: [server]
   - migrate: {at: settings}
+  - package: {installer: setup.exe}
 apply:
+  - notify: {webhook: {url: u, body: {}}}
   - remove: {paths: [server]}
     as: instrument
   - command: {run: a, read_only: true}
@@ -351,13 +359,31 @@ apply:
 ";
     insta::assert_snapshot!(messages(text, &[]), @r#"
     t.yaml:3:5: `sync` changes the instrument, and in `stage` nothing is undone
-    t.yaml:4:5: `notify` cannot be taken back, so it stands in `close` only
     t.yaml:6:5: `writes` belongs to `command`, not to `remind`
     t.yaml:7:5: `migrate` changes the instrument, and in `stage` nothing is undone
-    t.yaml:10:9: `remove` cannot run `as: instrument`
-    t.yaml:12:5: the command is `read_only`, and `writes` somewhere
-    t.yaml:14:5: an undo cannot use a secret
+    t.yaml:8:5: `package` changes the instrument, and in `stage` nothing is undone
+    t.yaml:10:5: `notify` cannot be taken back, so it stands in `stage` or `close` only
+    t.yaml:12:9: `remove` cannot run `as: instrument`
+    t.yaml:14:5: the command is `read_only`, and `writes` somewhere
+    t.yaml:16:5: an undo cannot use a secret
     "#);
+}
+
+#[test]
+fn installers_updates_and_gates_are_checked() {
+    let text = "playbook: t
+apply:
+  - package: {installer: setup.exe, version: '1', success: x}
+    undo: none
+  - package: {installer: setup.exe}
+  - os_patch: {limit: 0, rounds: many}
+    undo: none
+  - os_patch: {limit: '{{ name }}'}
+  - command: {run: a, read_only: true, gate: {port: {port: 1}, memory: {at_least: 1GB}}}
+  - command: {run: a}
+    undo: {command: {run: b, gate: {port: {port: 1}}}}
+";
+    insta::assert_snapshot!(messages(text, &[]), @"");
 }
 
 #[test]

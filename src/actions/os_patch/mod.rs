@@ -99,7 +99,8 @@ impl Perform for OsPatch {
     }
 
     fn probe(&self, cx: &StepContext<'_>) -> Result<Probe> {
-        (self.limit()?, self.rounds()?);
+        self.limit()?;
+        self.rounds()?;
         let offered = Rounds::look(self, cx)?;
         let bytes: u64 = offered.iter().map(|u| u.bytes).sum();
         let size = if bytes == 0 { String::new() } else { format!(", {}", Size(bytes)) };

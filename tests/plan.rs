@@ -193,7 +193,9 @@ stage:
     let plan = bench.plan().unwrap();
     let skips = |n: usize| plan.targets[n].plan.steps.iter().map(|s| s.skip.clone()).collect::<Vec<_>>();
     assert_eq!(skips(0), [Some("when: 'hybrid' not in groups is false".to_owned()), None, None, None]);
-    assert_eq!(skips(1), [None, Some("when: galil is defined is false".to_owned()), None, None]);
+    // What the instrument says about its DAE changes nothing where one part is false already.
+    let not_hybrid = "when: 'hybrid' in groups and facts.dae_type == 'DAE3' is false".to_owned();
+    assert_eq!(skips(1), [None, Some("when: galil is defined is false".to_owned()), Some(not_hybrid), None]);
     assert_eq!(plan.targets[0].plan.steps[1].when, None);
     assert_eq!(plan.targets[0].plan.steps[2].when.as_deref(), Some("'hybrid' in groups and facts.dae_type == 'DAE3'"));
 
@@ -447,6 +449,11 @@ fn the_shipped_playbooks_fit_the_shipped_inventory() {
         let plan = plan.unwrap_or_else(|e| panic!("{}: {}", listed.name, told(&e)));
         assert_eq!(plan.targets.len(), inventory.instruments.len());
         let view = plan::view(&plan).unwrap();
-        assert_eq!(view.instruments[0].cannot_undo, Vec::<String>::new(), "{}", listed.name);
+        let stays: &[&str] = match listed.name.as_str() {
+            "os-patch" => &["updates of the operating system"],
+            "release" => &["Visual C++ runtime"],
+            _ => &[],
+        };
+        assert_eq!(view.instruments[0].cannot_undo, stays, "{}", listed.name);
     }
 }

@@ -383,7 +383,16 @@ apply:
   - command: {run: a}
     undo: {command: {run: b, gate: {port: {port: 1}}}}
 ";
-    insta::assert_snapshot!(messages(text, &[]), @"");
+    insta::assert_snapshot!(messages(text, &[]), @r"
+    t.yaml:3:46: `version` is that of a `product`
+    t.yaml:3:60: `success` is looked for in a log
+    t.yaml:5:5: `package` cannot be undone, and `apply` may have to be undone
+    t.yaml:6:23: `0` is not a number of things
+    t.yaml:6:34: `many` is not a number of things
+    t.yaml:8:5: updates of the operating system cannot be undone, and `apply` may have to be undone
+    t.yaml:9:47: `check` has `memory` and `port`
+    t.yaml:11:30: an undo has no `gate`
+    ");
 }
 
 #[test]

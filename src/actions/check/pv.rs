@@ -214,9 +214,6 @@ impl<'a> Reader<'a> {
         let value = |name: &String| match value_of(name, &seen.output) {
             Some(value) if !NOBODY.iter().any(|n| value.contains(n)) => Ok(value.to_owned()),
             Some(value) => Err(value.to_owned()),
-            None if names.len() == 1 && seen.exit_code == 0 && !seen.output.trim().is_empty() => {
-                Ok(seen.output.trim().to_owned())
-            }
             None => Err(why.clone()),
         };
         Ok(names.iter().map(|name| (name.clone(), value(name))).collect())

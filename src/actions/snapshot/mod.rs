@@ -126,7 +126,7 @@ impl Snapshot {
         }
         let reader = Reader::new(cx)?;
         if let Some(listed) = &self.listed {
-            let list = read(&reader, &[listed.by.clone()])?.remove(&listed.by).unwrap_or_else(|| Err(String::new()));
+            let list = read(&reader, std::slice::from_ref(&listed.by))?.remove(&listed.by).unwrap_or_else(|| Err(String::new()));
             let names = list.as_deref().map_or_else(|_| Vec::new(), names::in_list);
             wanted.extend(names.into_iter().map(|name| (format!("{}{name}", listed.prefix), false)));
             values.insert(listed.by.clone(), list.unwrap_or_else(unreadable));

@@ -304,6 +304,11 @@ impl Tries {
         self.state.begun || self.state.failed > 0
     }
 
+    /// Begun by a worker that died since, or right now.
+    pub(super) fn is_open(&self) -> bool {
+        self.state.begun
+    }
+
     pub(super) fn job_id(&self) -> String {
         if self.state.failed == 0 { self.id.clone() } else { format!("{}.try{}", self.id, self.state.failed + 1) }
     }

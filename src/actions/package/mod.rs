@@ -94,6 +94,9 @@ impl Package {
 
     fn install(&self, cx: &StepContext<'_>) -> Result<Judged> {
         let tries = Tries::open(cx, &cx.step.id)?;
+        if !tries.is_open() {
+            self.remove_old_log(cx)?;
+        }
         let log = self.log.as_ref().map(|log| LogFile::new(cx, log, &tries)).transpose()?;
         tries.begin(log.as_ref())?;
         let result = self.run(cx, &tries, log.as_ref());
@@ -102,6 +105,17 @@ impl Package {
             tries.failed()?;
         }
         result
+    }
+
+    /// What an earlier installation wrote says nothing about this one, also when it would be the same words.
+    fn remove_old_log(&self, cx: &StepContext<'_>) -> Result<()> {
+        let Some(log) = &self.log else { return Ok(()) };
+        match std::fs::remove_file(cx.native(log)?) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io(format!("remove the old log {}", cx.path(log)?), &e))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn run(&self, cx: &StepContext<'_>, tries: &Tries, log: Option<&LogFile>) -> Result<Judged> {

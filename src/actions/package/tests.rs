@@ -55,6 +55,13 @@ fn an_installer_that_returns_early_is_done_when_its_log_says_so() {
         std::fs::write(path, "working\nExit code: 0x0, restarting: No\n").unwrap();
     }));
     assert_eq!(slow.apply().unwrap().outcome, Outcome::Changed);
+    // The log of an earlier installation does not count, and one that says the same again does.
+    let again = bench(
+        json!({"log": "C:\\kits\\log.txt", "success": "Exit code: 0x0"}),
+        "echo 'Exit code: 0x0' >>\"$IBEX_ROOT/c/kits/log.txt\"",
+    );
+    again.write("C:\\kits\\log.txt", "Exit code: 0x0\n");
+    assert_eq!(again.apply().unwrap().outcome, Outcome::Changed);
     let mut never = bench(
         json!({"log": "C:\\kits\\log.txt", "success": "Exit code: 0x0"}),
         "echo 'Exit code: 0x643' >\"$IBEX_ROOT/c/kits/log.txt\"",

@@ -46,7 +46,7 @@ fn messages(playbook: &str, others: &[(&str, &str)]) -> String {
 fn the_shipped_playbooks_are_well() {
     let listed = playbook::list(Path::new("playbooks")).unwrap();
     let names: Vec<&str> = listed.iter().map(|l| l.name.as_str()).collect();
-    assert_eq!(names, ["backup", "check", "migrate", "os-patch", "release", "restore", "settings", "software"]);
+    assert_eq!(names, ["backup", "check", "hotfix", "migrate", "os-patch", "release", "restore", "settings", "software"]);
     for playbook in &listed {
         let problems = playbook::problems(Path::new("playbooks"), &playbook.name);
         assert_eq!(problems, [], "{}", playbook.name);

@@ -15,7 +15,7 @@ const INSTRUMENT: &str = "instrument";
 
 /// What to do when a program was kept from running.
 const BLOCKED: &str = "antivirus or AppLocker may block it: ask for an exception for this file, see that it exists and that \
-    the account may run it, then resume the run";
+    the account may run it, then run this again";
 
 /// Output that is read as a value may have this many bytes; a block server's list and the changes of settings stay far
 /// below.
@@ -184,7 +184,7 @@ pub(super) fn failed(cx: &StepContext<'_>, what: &str, exit_code: i32, tail: &[S
     if was_blocked(exit_code, tail) {
         return error.because("the system did not run it, or a program it needs").next(BLOCKED);
     }
-    error.next("read its output, put right what it says, and resume the run")
+    error.next("read its output, put right what it says, and run this again")
 }
 
 /// True when the program, or one that it started, was kept from running: 126 and 127 are the shell's words for "not

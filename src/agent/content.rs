@@ -121,6 +121,20 @@ impl Desk {
         self.ring();
     }
 
+    /// The link broke before these came: they are asked for again, and that time does not count.
+    pub(crate) fn give_back(&self, hashes: &[ContentHash]) {
+        let mut state = locked(&self.state);
+        for hash in hashes {
+            let Some(wanted) = state.wanted.get_mut(hash).filter(|w| !w.done) else { continue };
+            wanted.asked = wanted.asked.saturating_sub(1);
+            if !state.to_ask.contains(hash) {
+                state.to_ask.push(*hash);
+            }
+        }
+        drop(state);
+        self.call();
+    }
+
     /// The controller of a session does not have these. `binding`: it began the run, so nobody else will.
     pub(crate) fn cannot_have(&self, session: u64, hashes: &[ContentHash], error: Error, binding: bool) {
         let state = locked(&self.state);

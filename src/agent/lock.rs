@@ -54,7 +54,7 @@ pub fn refusal(host: &str, info: &LockInfo) -> Error {
         format!("{} has {host} with the run {} ({}) since {:.0}", info.owner, info.run, info.playbook, info.since),
     )
     .on_host(host)
-    .next(format!("wait until it is over, or follow it with `ibexdeploy runs resume {}`", info.run))
+    .next(format!("wait until it is over, or follow it with `ibexdeploy runs resume --of {host}`"))
 }
 
 #[cfg(test)]

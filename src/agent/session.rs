@@ -80,7 +80,7 @@ struct Session {
 struct Unpacking {
     left: u64,
     pieces: mpsc::Sender<Vec<u8>>,
-    done: tokio::task::JoinHandle<()>,
+    done: tokio::task::JoinHandle<Option<Vec<ContentHash>>>,
 }
 
 impl Session {
@@ -290,14 +290,14 @@ impl Session {
     }
 
     async fn begin_pack(&mut self, header: PackHeader) -> Result<()> {
-        self.end_pack().await;
+        self.close_pack().await;
         let (pieces, incoming) = mpsc::channel(PIECES);
         let desks = self.desks.clone();
         let left = header.packed;
         let done = tokio::task::spawn_blocking(move || unpack(header, desks, incoming));
         self.unpacking = Some(Unpacking { left, pieces, done });
         if left == 0 {
-            self.end_pack().await;
+            self.close_pack().await;
         }
         Ok(())
     }
@@ -311,17 +311,25 @@ impl Session {
         // The unpacker stops listening at the first damage; the rest of that pack is dropped here.
         let _ = unpacking.pieces.send(bytes).await;
         if last {
-            self.end_pack().await;
+            self.close_pack().await;
         }
         Ok(())
     }
 
-    async fn end_pack(&mut self) {
-        if let Some(unpacking) = self.unpacking.take() {
-            drop(unpacking.pieces);
-            // It reports to the desks itself.
-            let _ = unpacking.done.await;
-        }
+    /// Waits for the pack to be unpacked; damage is reported to the desks by then. Gives what it should have brought when
+    /// not all of it came.
+    async fn end_pack(&mut self) -> Option<Vec<ContentHash>> {
+        let unpacking = self.unpacking.take()?;
+        drop(unpacking.pieces);
+        unpacking.done.await.ok().flatten()
+    }
+
+    /// Ends a pack behind which the controller goes on: what did not come will not.
+    async fn close_pack(&mut self) {
+        let Some(hashes) = self.end_pack().await else { return };
+        let error =
+            Error::new(ErrorKind::Integrity, "a pack of files was damaged on the way: the controller sent less than announced");
+        self.desks.iter().for_each(|desk| desk.damaged(&hashes, &error));
     }
 
     fn cannot_send(&self, hashes: &[ContentHash], json: &str) {
@@ -332,9 +340,11 @@ impl Session {
     }
 
     async fn end(mut self) {
-        // First the half pack, then the word that this connection feeds nobody any more.
-        self.end_pack().await;
+        // First the half pack, then the word that this connection feeds nobody any more. That the link broke in the middle
+        // of it says nothing against the pack.
+        let cut_off = self.end_pack().await.unwrap_or_default();
         for desk in &self.desks {
+            desk.give_back(&cut_off);
             desk.leave(self.number);
         }
         if let Some(follow) = self.follow.take() {
@@ -345,18 +355,21 @@ impl Session {
     }
 }
 
-/// Unpacks one pack; damage goes to the desks, which ask again.
-fn unpack(header: PackHeader, desks: Vec<Arc<Desk>>, mut pieces: mpsc::Receiver<Vec<u8>>) {
+/// Unpacks one pack; damage goes to the desks, which ask again. Gives the hashes of a pack that ended too early.
+fn unpack(header: PackHeader, desks: Vec<Arc<Desk>>, mut pieces: mpsc::Receiver<Vec<u8>>) -> Option<Vec<ContentHash>> {
     let hashes: Vec<ContentHash> = header.blobs.iter().map(|(hash, _)| *hash).collect();
     let unpacked = Unpacker::new(header, DeskSink(desks.clone())).and_then(|mut unpacker| {
         while let Some(piece) = pieces.blocking_recv() {
             unpacker.feed(&piece)?;
         }
-        unpacker.finish().map(|_| ())
+        if unpacker.is_complete() { unpacker.finish().map(|_| true) } else { Ok(false) }
     });
-    if let Err(error) = unpacked {
-        for desk in &desks {
-            desk.damaged(&hashes, &error);
+    match unpacked {
+        Ok(true) => None,
+        Ok(false) => Some(hashes),
+        Err(error) => {
+            desks.iter().for_each(|desk| desk.damaged(&hashes, &error));
+            None
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `ibexdeploy rollback`.
 
-use super::operate::{Fleet, Led, PlaybookOptions, ask, confirm, lead, limits, new_run};
+use super::operate::{Fleet, LOOK_FIRST, Led, PlaybookOptions, ask, confirm, lead, limits, new_run};
 use super::{GlobalOptions, exit, output};
 use crate::engine::Job;
 use crate::error::{Error, ErrorKind, Result};
@@ -52,7 +52,7 @@ impl Rollback {
         if !self.discard_newer {
             refuse_newer(&previews)?;
         }
-        confirm(&text(), self.options.run.yes)?;
+        confirm(&text(), self.options.run.yes, LOOK_FIRST)?;
         let jobs = targets.iter().zip(&previews).map(|(target, (_, preview))| Job {
             start: Start::Rollback { run: self.run_to_undo(preview), options: options.clone() },
             idle: None,

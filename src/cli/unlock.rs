@@ -43,7 +43,8 @@ impl Unlock {
         let fleet = Fleet::choose(global, &self.targets)?;
         let targets = fleet.bare_targets(&new_run(), "unlock");
         let names: Vec<&str> = targets.iter().map(|t| t.plan.instrument.as_str()).collect();
-        confirm(&format!("Take the lock away on {}\n", report::text::names(&names)), self.yes)?;
+        let look = "see who holds it with `ibexdeploy status`, then add --yes";
+        confirm(&format!("Take the lock away on {}\n", report::text::names(&names)), self.yes, look)?;
         let force = self.force;
         let talk = move |_: Target, link: Link| Box::pin(unlock(link, force)) as _;
         let answers = ask(&fleet, &targets, targets.len(), LIMIT, Arc::new(talk))?;

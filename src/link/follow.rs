@@ -210,7 +210,7 @@ impl Follower<'_> {
             let since = *lost_at.get_or_insert_with(Instant::now);
             let pause = pauses.next().filter(|pause| !self.asked || since.elapsed() + *pause < self.access.patience.reconnect);
             let pause = match pause {
-                Some(pause) if error.is_temporary() => pause,
+                Some(pause) if error.is_temporary() && !self.waits_no_more() => pause,
                 _ => return Ok(self.give_up(error)),
             };
             let retry_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
@@ -236,11 +236,16 @@ impl Follower<'_> {
         !self.asked && self.orders.borrow().stop > Stop::No
     }
 
-    /// Waits, unless the run is stopped before it begins.
+    /// The operator has said twice that it is enough. Nobody can tell the instrument while there is no link.
+    fn waits_no_more(&self) -> bool {
+        self.orders.borrow().stop == Stop::Now
+    }
+
+    /// Waits, unless the run is stopped meanwhile.
     async fn pause(&mut self, time: Duration) {
         let end = Instant::now() + time;
         loop {
-            if self.may_not_begin() {
+            if self.may_not_begin() || self.waits_no_more() {
                 return;
             }
             tokio::select! {
@@ -260,7 +265,13 @@ impl Follower<'_> {
         if !self.asked {
             return End::Unreachable(error);
         }
-        let lost = format!("the link was lost and did not come back within {:?}", self.access.patience.reconnect);
+        let lost = if self.waits_no_more() {
+            "the link was lost, and it was not waited for".to_owned()
+        } else if error.is_temporary() {
+            format!("the link was lost and did not come back within {:?}", self.access.patience.reconnect)
+        } else {
+            "the link was lost and cannot be opened again".to_owned()
+        };
         End::Unreachable(
             error
                 .context(lost)

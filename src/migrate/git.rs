@@ -90,6 +90,12 @@ impl Repo {
         Git::new(command, args)
     }
 
+    /// Who commits here. The branch of an instrument's settings has the machine's name.
+    fn committer(&self, branch: &str) -> Result<Committer> {
+        let (code, _) = self.git(&["var", "GIT_COMMITTER_IDENT"]).run()?;
+        Ok(if code == 0 { Committer::Account } else { Committer::Ours { address: format!("ibexdeploy@{branch}") } })
+    }
+
     /// When something below a path was last committed, in seconds since 1970.
     ///
     /// # Errors
@@ -137,7 +143,8 @@ impl Repo {
         let old = self.git(&["rev-parse", "--verify", "HEAD"]).text()?.trim().to_owned();
         let ignored = self.ignored(migrated)?;
         let scratch = tempfile::tempdir().cannot(|| "make a folder for git")?;
-        let side = Aside { repo: self, scratch: scratch.path(), git_dir: self.git(&["rev-parse", "--absolute-git-dir"]).text()? };
+        let git_dir = self.git(&["rev-parse", "--absolute-git-dir"]).text()?;
+        let side = Aside { repo: self, committer: self.committer(&branch)?, scratch: scratch.path(), git_dir };
         side.git(&["read-tree", &old])?.text()?;
         let known: BTreeSet<String> = names(&side.git(&["ls-files", "-z"])?.bytes()?);
         let existing = self.tags()?;
@@ -252,7 +259,7 @@ pub fn take_back_refs(moves: &RefMoves) -> Result<TakenBack> {
         Standing::TakenBack => {}
         Standing::Pushed => {
             let commit = repo.git(&["commit-tree", &format!("{}^{{tree}}", moves.old), "-p", &now, "-F", "-"]);
-            let commit = commit.input(b"Take back the migration".to_vec()).text()?;
+            let commit = commit.signed_by(&repo.committer(&moves.branch)?).input(b"Take back the migration".to_vec()).text()?;
             lines.push_str(&format!("update {branch} {} {now}\n", commit.trim()));
             to_push.push(moves.folder.clone());
         }
@@ -287,9 +294,19 @@ pub fn point_remote(moves: &RemoteMove, back: bool) -> Result<()> {
     repo.git(&["config", "--local", &format!("remote.{}.url", moves.remote), url]).text().map(|_| ())
 }
 
+/// Who commits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Committer {
+    /// The account has a name of its own in git.
+    Account,
+    /// It has none: a migration is no reason to fail for that, as little as any other commit of a release.
+    Ours { address: String },
+}
+
 /// An index and a work tree beside the real ones.
 struct Aside<'a> {
     repo: &'a Repo,
+    committer: Committer,
     scratch: &'a Path,
     git_dir: String,
 }
@@ -315,7 +332,8 @@ impl Aside<'_> {
             self.git(&["update-index", "--add", "--remove", "-z", "--stdin"])?.input(list(files.keys().copied())).text()?;
         }
         let tree = self.git(&["write-tree"])?.text()?;
-        let commit = self.git(&["commit-tree", tree.trim(), "-p", parent, "-F", "-"])?.input(message.as_bytes().to_vec());
+        let commit = self.git(&["commit-tree", tree.trim(), "-p", parent, "-F", "-"])?.signed_by(&self.committer);
+        let commit = commit.input(message.as_bytes().to_vec());
         Ok(commit.text()?.trim().to_owned())
     }
 
@@ -388,6 +406,15 @@ impl Git {
         Self { command, what: format!("git {}", args.first().copied().unwrap_or_default()), input: Vec::new() }
     }
 
+    fn signed_by(mut self, committer: &Committer) -> Self {
+        if let Committer::Ours { address } = committer {
+            for (name, address_of) in [("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL"), ("GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL")] {
+                self.command.env(name, "ibexdeploy").env(address_of, address);
+            }
+        }
+        self
+    }
+
     fn input(mut self, input: Vec<u8>) -> Self {
         self.input = input;
         self
@@ -412,8 +439,6 @@ impl Git {
         let said = lossy(&errors);
         let next = if said.contains("dubious ownership") {
             "the tree belongs to another account: migrate as that account"
-        } else if said.contains("tell me who you are") || said.contains("empty ident") {
-            "give this account a name: git config --global user.name NAME, and user.email ADDRESS"
         } else {
             "read what git says, and put it right; nothing was changed"
         };

@@ -9,8 +9,8 @@ use ibexdeploy::plan::{Account, ComponentPlan, Hold, InstrumentPlan, LateTemplat
 use ibexdeploy::playbook::{OnFailure, Phase, RunAs};
 use ibexdeploy::protocol::frames::{Reader, Writer};
 use ibexdeploy::protocol::{
-    AgentMessage, ControllerHello, ControllerMessage, FrozenReply, FrozenRequest, PROTOCOL_VERSION, Query, QueryReply,
-    RollbackOptions, STREAM_MARK,
+    AgentMessage, ControllerHello, ControllerMessage, FrozenReply, FrozenRequest, PROTOCOL_VERSION, PackHeader, Query,
+    QueryReply, RollbackOptions, STREAM_MARK,
 };
 use ibexdeploy::units::Span;
 use serde_json::json;
@@ -194,13 +194,38 @@ impl Controller {
         }
     }
 
+    /// What it is asked for next.
+    pub(crate) async fn asked(&mut self) -> Vec<ContentHash> {
+        loop {
+            let message = tokio::time::timeout(TOO_LONG, self.reader.next()).await.expect("the agent is silent");
+            if let AgentMessage::Need { hashes } = message.unwrap().expect("the agent left") {
+                return hashes;
+            }
+        }
+    }
+
+    pub(crate) fn blob(&self, hash: &ContentHash) -> Vec<u8> {
+        self.blobs.iter().find(|b| ContentHash::of(b) == *hash).expect("a blob nobody has").clone()
+    }
+
+    fn pack(&self, hash: &ContentHash) -> (PackHeader, Vec<u8>) {
+        let blob = self.blob(hash);
+        let chunk = ibexdeploy::content::Chunk { blobs: vec![(*hash, blob.len() as u64)] };
+        let mut packed = Vec::new();
+        let header = ibexdeploy::content::pack::build(&chunk, |_| Ok(std::io::Cursor::new(blob.clone())), &mut packed).unwrap();
+        (header, packed)
+    }
+
+    /// Announces a whole pack and sends half of it.
+    pub(crate) async fn give_half(&mut self, hash: &ContentHash) {
+        let (header, packed) = self.pack(hash);
+        self.send(ControllerMessage::Pack(header)).await;
+        self.send(ControllerMessage::PackBytes(packed[..packed.len() / 2].to_vec())).await;
+    }
+
     pub(crate) async fn give(&mut self, hashes: &[ContentHash]) {
         for hash in hashes {
-            let blob = self.blobs.iter().find(|b| ContentHash::of(b) == *hash).expect("a blob nobody has").clone();
-            let chunk = ibexdeploy::content::Chunk { blobs: vec![(*hash, blob.len() as u64)] };
-            let mut packed = Vec::new();
-            let header =
-                ibexdeploy::content::pack::build(&chunk, |_| Ok(std::io::Cursor::new(blob.clone())), &mut packed).unwrap();
+            let (header, mut packed) = self.pack(hash);
             if self.damage > 0 {
                 self.damage -= 1;
                 let middle = packed.len() / 2;

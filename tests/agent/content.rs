@@ -57,6 +57,34 @@ async fn a_release_comes_over_the_link_and_a_damaged_blob_is_asked_for_again() {
 }
 
 #[tokio::test]
+async fn a_link_that_breaks_in_the_middle_of_a_pack_is_no_damage_however_often() {
+    let sandbox = Sandbox::new();
+    let run = "20261123-100000-aaaaaa";
+    let content: String = (0..200_000_u32).map(|n| char::from(b'a' + (n.wrapping_mul(2_654_435_761) >> 24) as u8 % 26)).collect();
+    let mut controller = Controller::connect(&sandbox).await;
+    let plan = release(&sandbox, &mut controller, run, "12.0.0", &[("a", &content), ("b", "two")]);
+    controller.send(ControllerMessage::Submit { plan: Box::new(plan), secrets: Vec::new(), answer_yes: false }).await;
+    for _ in 0..4 {
+        let blobs = controller.blobs.clone();
+        loop {
+            let (large, small): (Vec<_>, Vec<_>) =
+                controller.asked().await.into_iter().partition(|hash| controller.blob(hash).len() == content.len());
+            controller.give(&small).await;
+            if let Some(hash) = large.first() {
+                // Gone with half of it said, once the next link is there.
+                controller.give_half(hash).await;
+                break;
+            }
+        }
+        controller = Controller::connect(&sandbox).await;
+        controller.blobs = blobs;
+        controller.frozen(FrozenRequest::EventsSince { run: run.into(), from: 1 }).await;
+    }
+    let (events, outcome) = controller.until_end().await;
+    assert_eq!(outcome, Outcome::Changed, "{events:#?}");
+}
+
+#[tokio::test]
 async fn content_may_come_from_another_controller_after_the_first_is_gone() {
     let sandbox = Sandbox::new();
     let mut first = Controller::connect(&sandbox).await;

@@ -49,3 +49,15 @@ fn once_ends_the_wait_for_content_that_nobody_has() {
         .expect("it waits");
     ends_unchanged(&fleet, controller);
 }
+
+#[test]
+fn what_is_not_staged_when_the_deadline_comes_is_not_stopped_either() {
+    let fleet = Fleet::running(&[NAME]);
+    let ibex = fleet.ibex(NAME).expect("IBEX runs");
+    let before = fleet.apps(NAME);
+    // So slow that nothing has come by then.
+    let ended = fleet.run(&["release", NAME, "--yes", "--limit-rate", "20B", "--deadline", "1s"]);
+    assert_eq!((ended.code, ended.outcome(NAME).as_str()), (3, "cancelled"), "{}", ended.story());
+    assert_eq!(fleet.ibex(NAME), Some(ibex), "the same server still runs");
+    assert_eq!(fleet.apps(NAME), before);
+}

@@ -140,3 +140,15 @@ fn the_server_s_own_script_runs_instead_and_is_taken_back() {
     assert_eq!(std::fs::read_to_string(version).expect("a version"), "99.0.0\n");
     assert_eq!(git(&settings, &["log", "--format=%s", "-1"]), "kit\n");
 }
+
+#[test]
+fn an_account_without_a_name_in_git_migrates_as_well() {
+    let (fleet, settings) = fleet();
+    // As good as none: git refuses to commit with it.
+    git(&settings, &["config", "user.name", ""]);
+    let done = fleet.run(&["migrate", NAME, "--yes"]);
+    assert_eq!((done.code, done.outcome(NAME).as_str()), (0, "changed"), "{}", done.story());
+    let who = git(&settings, &["log", "-1", "--format=%an <%ae>, %cn <%ce>"]);
+    let ours = format!("ibexdeploy <ibexdeploy@{NAME}>");
+    assert_eq!(who.trim(), format!("{ours}, {ours}"));
+}

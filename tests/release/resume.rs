@@ -24,6 +24,14 @@ pub(crate) fn left_while_staging() -> Fleet {
     fleet
 }
 
+#[test]
+fn the_unfinished_run_is_meant_though_another_one_came_later() {
+    let fleet = left_while_staging();
+    // A later run, which is finished, on another instrument.
+    assert_eq!(fleet.run(&["backup", "NDXZOOM", "--yes"]).code, 0);
+    is_in_place(&fleet, &fleet.run(&["runs", "resume"]));
+}
+
 fn is_in_place(fleet: &Fleet, resumed: &Ended) {
     assert_eq!((resumed.code, resumed.outcome(NAME).as_str()), (0, "changed"), "{}", resumed.story());
     assert_eq!(fleet.unlike(NAME, KitShape::small().newer(), &[]), [""; 0]);

@@ -55,7 +55,14 @@ impl Part {
         wanted.keys().chain(&deletes).try_for_each(|path| expect_plain(cx, &target, path))?;
         let installed = TreeIndex::of_paths(&target, wanted.keys().chain(&deletes))?;
         let none = PathPatterns::default();
-        let rules = Rules { target: &target, kept: &none, generated: &none, units: &none, remove_extra: false };
+        let rules = Rules {
+            target: &target,
+            kept: &none,
+            generated: &none,
+            units: &none,
+            empty_folders: &BTreeSet::new(),
+            remove_extra: false,
+        };
         let mut difference = compare(&wanted, &installed, &rules)?;
         for path in deletes.iter().filter(|path| installed.entries.contains_key(*path)) {
             difference.outs.insert(path.clone());

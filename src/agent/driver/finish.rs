@@ -56,7 +56,7 @@ impl Driver {
     pub(super) fn keep_state(&self) -> Result<()> {
         let steps = self.known_steps();
         let mut all = installed(self.machine.home.folder())?;
-        let mut synced = false;
+        let (mut synced, mut kept) = (false, Ok(()));
         for step in &steps {
             let Action::Sync(sync) = &step.action else { continue };
             if step.skip.is_some()
@@ -65,12 +65,18 @@ impl Driver {
                 continue;
             }
             synced = true;
-            self.keep_previous(&sync.component, all.get(&sync.component))?;
-            self.keep_component(step, sync, &mut all)?;
+            let previous = self.keep_previous(&sync.component, all.get(&sync.component));
+            let now = previous.and_then(|()| self.keep_component(step, sync, &mut all));
+            if now.is_err() {
+                // By the one of before, the release's own files would be changes made by hand.
+                remove_if_there(&self.machine.home.folder().join("index").join(baseline_of(&sync.component)))?;
+                kept = kept.and(now);
+            }
         }
         if synced {
             write_json(&self.machine.home.folder().join("installed.json"), &all)?;
         }
+        kept?;
         self.keep_hotfixes(&steps)?;
         if self.resume.quiet.is_some() {
             index_all(&self.machine, &self.guarded(&steps)?, &self.run.dir.join(AFTER))?;
@@ -129,7 +135,7 @@ impl Driver {
             return Ok(());
         }
         std::fs::create_dir_all(&folder).cannot(|| format!("make the folder {}", folder.display()))?;
-        let baseline = format!("{component}.baseline.json");
+        let baseline = baseline_of(component);
         if let Some(known) = read_json::<serde_json::Value>(&self.machine.home.folder().join("index").join(&baseline))? {
             write_json(&folder.join(&baseline), &known)?;
         }
@@ -188,6 +194,11 @@ impl Driver {
     }
 }
 
+/// The file of an index folder that says what a component was when it was installed.
+fn baseline_of(component: &str) -> String {
+    format!("{component}.baseline.json")
+}
+
 fn remove_if_there(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(format!("remove {}", path.display()), &e)),
@@ -244,7 +255,7 @@ impl Driver {
                 Some(before) => all.insert(component.clone(), before),
                 None => all.remove(&component),
             };
-            let baseline = format!("{component}.baseline.json");
+            let baseline = baseline_of(&component);
             match read_json::<serde_json::Value>(&previous.join(&baseline))? {
                 Some(before) => write_json(&home.join("index").join(&baseline), &before)?,
                 None => remove_if_there(&home.join("index").join(&baseline))?,

@@ -2,7 +2,7 @@
 
 use super::super::driver::installed;
 use super::super::lock;
-use super::super::stranded::stranded;
+use super::super::stranded::{is_unproven, stranded};
 use super::super::worker::{Worker, info_of};
 use crate::actions::hotfix::installed::states;
 use crate::actions::{Action, sync};
@@ -11,6 +11,7 @@ use crate::plan::InstrumentPlan;
 use crate::platform::facts;
 use crate::protocol::{RunRecord, StatusReport};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Looks at everything that `status` shows; what the system does not tell is left out.
 ///
@@ -83,8 +84,14 @@ fn hand_changes(worker: &Worker, plan: &InstrumentPlan) -> Result<BTreeMap<Strin
             targets.insert(sync.component.clone(), (to, sync.keep.clone(), sync.generated.clone()));
         }
     }
+    // What a release that is not over has put there is nobody's hand-made change, and not yet what is to be compared with.
+    let unsettled = worker.active().is_some() || is_unproven(&machine.home, Path::new(""))?;
     let mut found = BTreeMap::new();
     for (component, (to, keep, generated)) in targets {
+        if unsettled {
+            found.insert(component, None);
+            continue;
+        }
         let changes = sync::hand_changes(home, &component, &machine.drives.native(&to)?, &keep, &generated)?;
         let named = changes.map(|all| all.iter().map(|c| c.path.to_string()).collect());
         found.insert(component, named);

@@ -3,18 +3,22 @@
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use std::io::{BufRead, IsTerminal, Write};
 
-/// Shows what will happen and asks whether to go on; `yes` skips the question.
+/// What to do first where nobody can be asked.
+pub(in crate::cli) const LOOK_FIRST: &str = "look at it with --dry-run, then add --yes";
+
+/// Shows what will happen and asks whether to go on; `yes` skips the question. `look` says what to do where nobody can be
+/// asked.
 ///
 /// # Errors
 /// [`ErrorKind::Refused`] when the answer is no, and without a terminal to ask on.
-pub(in crate::cli) fn confirm(what: &str, yes: bool) -> Result<()> {
+pub(in crate::cli) fn confirm(what: &str, yes: bool, look: &str) -> Result<()> {
     if yes {
         return Ok(());
     }
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return Err(Error::new(ErrorKind::Refused, "not confirmed: nothing was touched")
             .because("there is no terminal to ask on")
-            .next("look at it with --dry-run, then add --yes"));
+            .next(look));
     }
     let mut terminal = std::io::stderr();
     terminal.write_all(what.as_bytes()).cannot(|| "ask for confirmation")?;

@@ -10,7 +10,7 @@ mod prepare;
 mod rehearse;
 mod secrets;
 
-pub(super) use confirm::{confirm, confirmed};
+pub(super) use confirm::{LOOK_FIRST, confirm, confirmed};
 pub(super) use content::{kept_plan_content, stored_plan_content};
 pub(super) use dry_run::probe;
 pub(super) use fleet::{Fleet, ask, new_run};

@@ -3,7 +3,7 @@
 use super::fleet::new_run;
 use super::lead::{Led, lead};
 use super::secrets::RunSecrets;
-use super::{Fleet, confirm, content, dry_run};
+use super::{Fleet, LOOK_FIRST, confirm, content, dry_run};
 use crate::actions::Action;
 use crate::actions::hotfix::HotfixPolicy;
 use crate::cli::{GlobalOptions, RunOptions, output};
@@ -109,7 +109,7 @@ pub(in crate::cli) fn prepare(
 fn hold(options: &RunOptions, wanted: &Wanted<'_>) -> Hold {
     if wanted.only_stage {
         Hold::AfterStage
-    } else if options.canary.is_some() || options.batch.is_some() || wanted.when_idle {
+    } else if options.canary.is_some() || options.batch.is_some() || options.deadline.is_some() || wanted.when_idle {
         Hold::UntilReleased { limit: options.deadline.unwrap_or(Span(HOLD_LIMIT)) }
     } else {
         Hold::No
@@ -195,7 +195,7 @@ pub(in crate::cli) fn go(global: &GlobalOptions, prepared: Prepared, options: &R
     if changes {
         let view = plan::view(&prepared.plan)?;
         let shown = format!("{}{}", what_will_happen(&view, Screen::of_stderr()), prepared.preface);
-        confirm(&shown, options.yes)?;
+        confirm(&shown, options.yes, LOOK_FIRST)?;
         plan::check_unchanged(&prepared.plan)?;
     }
     let summary = lead(

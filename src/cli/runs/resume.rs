@@ -12,6 +12,7 @@ use crate::protocol::{Query, QueryReply};
 use clap::Args;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Go on with a run: follow what the instruments do, and start what was not started
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Resume {
-    /// The run, or the beginning of its name [default: the newest]
+    /// The run, or the beginning of its name [default: the newest that is not finished]
     #[arg(value_name = "ID")]
     id: Option<String>,
     /// Follow the newest run of these instruments instead, for a run that another controller began
@@ -38,7 +39,11 @@ impl Resume {
 
     /// A run that this controller keeps.
     fn own(&self, global: &GlobalOptions) -> Result<u8> {
-        let folder = RunFolder::open_or_newest(&global.state_folder()?, self.id.as_deref())?;
+        let state = global.state_folder()?;
+        let folder = match &self.id {
+            None => newest_unfinished(&state)?.map_or_else(|| RunFolder::open_or_newest(&state, None), Ok)?,
+            id => RunFolder::open_or_newest(&state, id.as_deref())?,
+        };
         let plan = folder.plan()?;
         if let Err(changed) = plan::check_unchanged(&plan) {
             warn(&format!("{changed}; the run goes on by its own plan"));
@@ -138,6 +143,13 @@ impl Resume {
         }
         Ok((open, plans))
     }
+}
+
+/// The newest run of this controller that did not come to its end, whatever was done since.
+fn newest_unfinished(state: &Path) -> Result<Option<RunFolder>> {
+    // One that cannot be read says so when it is named.
+    let open = |folder: &RunFolder| folder.read().is_ok_and(|log| RunState::of(&log.events).finished.is_none());
+    Ok(RunFolder::list(state)?.into_iter().find(open))
 }
 
 /// What an instrument is at.

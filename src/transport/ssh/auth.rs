@@ -220,6 +220,7 @@ impl Attempt<'_> {
     /// True when it was taken. A refusal is noted; a connection that breaks is an error.
     fn judge(&mut self, what: String, answer: Result<(), ssh2::Error>) -> Result<bool> {
         match answer {
+            Err(e) if is_cut(&e) => Err(broken(self.hop, &e, self.limit)),
             Ok(()) => {
                 tracing::debug!(with = what, "taken");
                 self.tried.push(what);
@@ -286,6 +287,11 @@ fn is_refusal(e: &ssh2::Error) -> bool {
     // expired (-20), the method is not supported (-33), the agent does not sign (-42), a wrong passphrase (-48).
     const REFUSALS: [i32; 8] = [-16, -17, -18, -19, -20, -33, -42, -48];
     matches!(e.code(), ssh2::ErrorCode::Session(code) if REFUSALS.contains(&code))
+}
+
+/// Whether the connection went while an answer was awaited. libssh2 gives that the code of a refusal; only its words differ.
+fn is_cut(e: &ssh2::Error) -> bool {
+    e.message().starts_with("Waiting for ")
 }
 
 /// Whether a key file was of no use before anything was asked of the server: it cannot be read or opened.

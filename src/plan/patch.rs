@@ -20,14 +20,16 @@ pub(super) fn read(planner: &mut Planner<'_, '_>, hotfix: &mut Hotfix) -> Result
     // A change between the plan and its confirmation is noticed, as that of a text is.
     planner.read.insert(archive.clone(), (found.digest, String::new()));
     let mut patch = found.patch;
-    expect_places(planner, hotfix, &patch)?;
-    if let Some(head) = &found.head {
-        let checks = std::mem::take(&mut patch.checks);
-        let filled = checks.into_iter().enumerate().map(|(n, check)| fill(planner, head, n, check));
-        patch.checks = filled.collect::<Result<_>>()?;
-    }
-    if hotfix.prove.is_some() {
+    // Each part goes to the step that is for it, which also says what is wrong with it.
+    let checks = std::mem::take(&mut patch.checks);
+    if hotfix.prove.is_none() {
+        expect_places(planner, hotfix, &patch)?;
+    } else {
         (patch.files, patch.deletes) = (Vec::new(), Vec::new());
+        if let Some(head) = &found.head {
+            let filled = checks.into_iter().enumerate().map(|(n, check)| fill(planner, head, n, check));
+            patch.checks = filled.collect::<Result<_>>()?;
+        }
     }
     hotfix.content = Some(patch);
     Ok(())

@@ -325,6 +325,9 @@ fn path_of(text: &str) -> Result<PatchPath, (String, String)> {
     if names.clone().any(|name| name == "..") {
         return wrong("leads out of its folder with `..`", under);
     }
+    if names.clone().any(|name| name == ".") {
+        return wrong("is not a plain path", under);
+    }
     if let Some(problem) = names.find_map(|name| (!name.is_empty()).then(|| windows_name_problem(name)).flatten()) {
         return wrong(&format!("cannot be on Windows: {problem}"), "rename it and pack again");
     }

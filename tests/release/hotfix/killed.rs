@@ -79,8 +79,10 @@ impl Round {
     }
 }
 
+/// Runs that have a journal.
 fn runs(root: &Path) -> usize {
-    std::fs::read_dir(root.join(".ibexdeploy/runs")).map_or(0, |all| all.flatten().count())
+    let all = std::fs::read_dir(root.join(".ibexdeploy/runs")).into_iter().flatten().flatten();
+    all.filter(|run| run.path().join("journal.jsonl").exists()).count()
 }
 
 #[test]

@@ -14,7 +14,7 @@ fn changed_file(fleet: &Fleet) -> String {
     let differs = |path: &&String| trees[1].get(*path).is_some_and(|hash| *hash != trees[0][*path]);
     let path = trees[0]
         .keys()
-        .find(|path| path.starts_with("ioc/") && !path.contains("/bin") && differs(path))
+        .find(|path| *path != "VERSION.txt" && !path.contains("/bin") && differs(path))
         .expect("a file that changed");
     format!("EPICS/{path}")
 }

@@ -69,7 +69,7 @@ fn included_steps_stand_in_their_place() {
     assert_eq!(apply[..5], first);
     assert_eq!(apply.last(), Some(&"start IBEX"));
     assert_eq!(release.components().into_iter().collect::<Vec<_>>(), ["Client", "EPICS", "genie_python_3"]);
-    assert_eq!(release.files.len(), 9);
+    assert_eq!(release.files.len(), 10);
 }
 
 #[test]
@@ -100,7 +100,7 @@ stage:
     2 | stage:
     3 |   - name: nothing
       |     ^
-    next: give it one of: ask, backup, check, command, copy, file, git, hotfix, link, migrate, notify, os_patch, package, process, reboot, remind, remove, restore, service, snapshot, sync; or `include`
+    next: give it one of: ask, backup, check, command, copy, file, git, hotfix, link, migrate, notify, os_patch, package, process, reboot, remind, remove, restore, retention, service, snapshot, sync; or `include`
 
     t.yaml:5:5: this step has two actions: `remind` and `check`
     3 |   - name: nothing
@@ -167,6 +167,9 @@ stage:
   - file: {path: var\x, content: a, lines: [b]}
   - file: {path: var\x}
   - backup: {of: [server], exclude_in: {sever: [x]}}
+  - retention: {keep: 0, move_to: old_backups}
+apply:
+  - retention: {keep: 2, move_to: old_backups}
 close:
   - notify: {}
   - notify: {mail: {relay: r, from: f, to: [], subject: s}}
@@ -182,9 +185,11 @@ close:
     t.yaml:10:37: `file` has `content` and `lines`
     t.yaml:11:5: `file` does not say what
     t.yaml:12:41: `exclude_in` names `sever`, which this step does not back up
-    t.yaml:14:5: `notify` does not say what
-    t.yaml:15:14: a mail has either `text` or `template`
-    t.yaml:15:40: the mail goes to nobody
+    t.yaml:13:23: `keep: 0` would leave no backup
+    t.yaml:15:5: `retention` copies for long, and IBEX would be stopped meanwhile
+    t.yaml:17:5: `notify` does not say what
+    t.yaml:18:14: a mail has either `text` or `template`
+    t.yaml:18:40: the mail goes to nobody
     "#);
 }
 

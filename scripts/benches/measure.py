@@ -104,8 +104,8 @@ class Results:
     def median(self, name):
         return self.all[name]["median"]
 
-    def ratio(self, name, of, to):
-        self.note(name, [self.median(of) / self.median(to)], "x")
+    def ratio(self, name, of, to, **more):
+        self.note(name, [self.median(of) / self.median(to)], "x", **more)
 
     def table(self):
         width = max(map(len, self.all), default=0)

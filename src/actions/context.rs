@@ -3,7 +3,7 @@
 use super::UndoRecord;
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, Result};
-use crate::events::{Outcome, Unit};
+use crate::events::{BackedUp, Outcome, Unit};
 use crate::paths::{Drives, Place, WinPath};
 use crate::plan::{InstrumentPlan, PlanStep};
 use crate::platform::Platform;
@@ -234,6 +234,8 @@ pub trait Progress: Send + Sync {
     fn remind(&self, text: &str);
     /// Changes made by hand: see `EventKind::HandChanges`.
     fn hand_changes(&self, component: &str, files: Option<u64>, archive: Option<&str>);
+    /// A backup is there and was read back. Only a run has a report that names it.
+    fn backed_up(&self, _backup: &BackedUp) {}
 }
 
 /// The journal, as an action sees it.

@@ -19,6 +19,7 @@ pub mod reboot;
 pub mod remind;
 pub mod remove;
 pub mod restore;
+pub mod retention;
 pub mod service;
 pub mod snapshot;
 pub mod sync;
@@ -68,6 +69,7 @@ pub enum Action {
     Remind(remind::Remind),
     Remove(remove::Remove),
     Restore(restore::Restore),
+    Retention(retention::Retention),
     Service(service::Service),
     Snapshot(snapshot::Snapshot),
     Sync(sync::Sync),
@@ -95,6 +97,7 @@ impl Action {
             Self::Remind(_) => "remind",
             Self::Remove(_) => "remove",
             Self::Restore(_) => "restore",
+            Self::Retention(_) => "retention",
             Self::Service(_) => "service",
             Self::Snapshot(_) => "snapshot",
             Self::Sync(_) => "sync",
@@ -131,6 +134,7 @@ impl Action {
             Self::Remind(a) => a,
             Self::Remove(a) => a,
             Self::Restore(a) => a,
+            Self::Retention(a) => a,
             Self::Service(a) => a,
             Self::Snapshot(a) => a,
             Self::Sync(a) => a,

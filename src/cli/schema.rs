@@ -36,7 +36,7 @@ impl Schema {
             Kind::MigrationChain => schemars::schema_for!(migrate::model::ChainFile),
         };
         let text = serde_json::to_string_pretty(&schema).map_err(|e| Error::internal("cannot write JSON").because(e))?;
-        write_out(&format!("{text}\n"))?;
+        write_out(format!("{text}\n"))?;
         Ok(exit::OK)
     }
 }

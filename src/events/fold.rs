@@ -1,6 +1,6 @@
 //! The state of a run, made from its events: one fold for every reporter and for the stored runs.
 
-use super::{Event, EventKind, LongStep, Outcome, RunId, StepRef, Unit, VersionChange};
+use super::{BackedUp, Event, EventKind, LongStep, Outcome, RunId, StepRef, Unit, VersionChange};
 use crate::error::Error;
 use crate::playbook::Phase;
 use jiff::Timestamp;
@@ -195,6 +195,7 @@ pub struct InstrumentState {
     pub error: Option<Error>,
     pub reminders: Vec<String>,
     pub hand_changes: Vec<HandChange>,
+    pub backups: Vec<BackedUp>,
     pub notes: Vec<String>,
     /// How its worker came back after it was killed, each time.
     pub recoveries: Vec<String>,
@@ -513,6 +514,8 @@ impl InstrumentState {
                 let change = HandChange { component: component.clone(), files: *files, archive: archive.clone() };
                 self.hand_changes.push(change);
             }
+            // A step that was interrupted at its very end tells it again.
+            EventKind::BackedUp(backup) if !self.backups.contains(backup) => self.backups.push(backup.clone()),
             EventKind::Question { text, .. } => self.question = Some(text.clone()),
             EventKind::Recovered { how } => self.recoveries.push(how.clone()),
             EventKind::Note { text } => self.notes.push(text.clone()),

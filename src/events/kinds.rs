@@ -34,6 +34,20 @@ pub struct LongStep {
     pub ms: u64,
 }
 
+/// A backup that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackedUp {
+    /// Where its zips are on the instrument.
+    pub folder: String,
+    pub zips: u64,
+    pub files: u64,
+    /// Bytes of the zips.
+    pub bytes: u64,
+    /// Files that are not in it because they could not be read.
+    #[serde(default)]
+    pub unreadable: u64,
+}
+
 /// What happened. Durations are milliseconds by a monotonic clock; sizes are bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -184,6 +198,8 @@ pub enum EventKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         archive: Option<String>,
     },
+    /// A backup is there and was read back.
+    BackedUp(BackedUp),
     Question {
         id: String,
         text: String,

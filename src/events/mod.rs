@@ -13,7 +13,7 @@ pub use fold::{
     FailedStep, HandChange, InstrumentState, OpenStep, Outage, Rollback, RunEnd, RunState, Staging, Standing, StepProgress,
     Summary, Waiting,
 };
-pub use kinds::{EventKind, LongStep, StepRef, Unit, VersionChange};
+pub use kinds::{BackedUp, EventKind, LongStep, StepRef, Unit, VersionChange};
 pub use log::{Damage, EventLog, EventWriter};
 pub use outcome::Outcome;
 pub use run_folder::{RunFolder, check_state_folder, state_folder};

@@ -40,6 +40,11 @@ pub(super) fn places(action: &Action) -> Vec<(String, &Place)> {
         Action::Restore(a) => {
             found.push(("/restore/from".to_owned(), a.from.as_ref()));
             found.extend(list("/restore/of", &a.of));
+            found.push(("/restore/file".to_owned(), a.file.as_ref()));
+        }
+        Action::Retention(a) => {
+            found.push(("/retention/move_to".to_owned(), Some(&a.move_to)));
+            found.push(("/retention/at".to_owned(), a.at.as_ref()));
         }
         Action::Snapshot(a) => {
             found.extend(list("/snapshot/files", &a.files));

@@ -6,7 +6,7 @@ use crate::units::Span;
 use std::time::Duration;
 
 /// How long one attempt of an action may take, in minutes, unless the step says `timeout:`.
-pub const TIMEOUTS: [(&str, u64); 21] = [
+pub const TIMEOUTS: [(&str, u64); 22] = [
     ("ask", 60),
     ("backup", 60),
     ("check", 2),
@@ -25,6 +25,7 @@ pub const TIMEOUTS: [(&str, u64); 21] = [
     ("remind", 1),
     ("remove", 10),
     ("restore", 60),
+    ("retention", 120),
     ("service", 5),
     ("snapshot", 5),
     ("sync", 30),

@@ -37,6 +37,9 @@ pub(super) fn check_action(action: &Action, below: &str, spot: &Spot<'_>, errors
         Action::Remove(remove) if remove.paths.is_empty() => {
             args.wrong("/paths", "`remove` has nothing to remove", "name files or folders under `paths`");
         }
+        Action::Retention(retention) if retention.keep == 0 => {
+            args.wrong("/keep", "`keep: 0` would leave no backup", "write 1 or more: the last good one always stays");
+        }
         Action::Snapshot(s) if s.pvs.is_empty() && s.listed.is_none() && s.files.is_empty() && s.services.is_empty() => {
             args.wrong("", "`snapshot` keeps nothing", "name `pvs`, `listed`, `files` or `services`");
         }

@@ -238,7 +238,7 @@ fn single_action(step: &Step, spot: &Spot<'_>) -> Result<Action, Error> {
             "",
             "this step has no action",
             "give it one of: ask, backup, check, command, copy, file, git, hotfix, link, \
-             migrate, notify, os_patch, package, process, reboot, remind, remove, restore, service, snapshot, sync; or `include`",
+             migrate, notify, os_patch, package, process, reboot, remind, remove, restore, retention, service, snapshot, sync; or `include`",
         )),
         n => {
             let second = format!("/{}", actions[1].name());
@@ -265,6 +265,10 @@ fn misplaced(phase: Phase, step: &Step, action: &Action, spot: &Spot<'_>) -> Vec
     } else if phase == Phase::Stage && mutates {
         let message = format!("`{name}` changes the instrument, and in `stage` nothing is undone");
         errors.push(spot.error(&below, message, "move the step to `apply`: its content is fetched during `stage` anyway"));
+    }
+    if name == "retention" && matches!(phase, Phase::Apply | Phase::Prove) {
+        let next = "move the step to `close`, or to `stage` when a backup needs the room";
+        errors.push(spot.error(&below, "`retention` copies for long, and IBEX would be stopped meanwhile", next));
     }
     if matches!(action, Action::Git(git) if git.push) && phase != Phase::Close {
         let next = "make a step of its own in `close`, where the release can no longer be undone";

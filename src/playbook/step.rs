@@ -154,6 +154,8 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<actions::restore::Restore>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<actions::retention::Retention>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<actions::service::Service>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<actions::snapshot::Snapshot>,
@@ -183,6 +185,7 @@ impl Step {
             self.remind.clone().map(Action::Remind),
             self.remove.clone().map(Action::Remove),
             self.restore.clone().map(Action::Restore),
+            self.retention.clone().map(Action::Retention),
             self.service.clone().map(Action::Service),
             self.snapshot.clone().map(Action::Snapshot),
             self.sync.clone().map(Action::Sync),

@@ -1,5 +1,6 @@
 //! The messages.
 
+use crate::actions::backup::catalogue::BackupRecord;
 use crate::actions::hotfix::HotfixState;
 use crate::content::ContentHash;
 use crate::error::Error;
@@ -160,6 +161,8 @@ pub enum Query {
     Prune { keep: u32 },
     /// The hotfixes in place, the oldest first.
     Hotfixes,
+    /// The backups in the place `backups`, the newest first.
+    Backups { plan: Box<InstrumentPlan> },
 }
 
 /// Answers to [`Query`].
@@ -179,6 +182,7 @@ pub enum QueryReply {
     /// It could not be answered.
     Failed(Error),
     Hotfixes(Vec<HotfixState>),
+    Backups(Vec<BackupRecord>),
 }
 
 /// What undoing a run would touch.

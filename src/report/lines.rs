@@ -1,7 +1,7 @@
 //! One event as one line of words, the same for files, pipes and the place above the bar.
 
 use super::text::{clean, count, duration, size};
-use crate::events::{Event, EventKind, RunState, StepRef, Unit, VersionChange};
+use crate::events::{BackedUp, Event, EventKind, RunState, StepRef, Unit, VersionChange};
 use crate::playbook::Phase;
 use std::collections::BTreeMap;
 
@@ -102,6 +102,7 @@ impl Lines {
             EventKind::HandChanges { component, files, archive } => {
                 (1, "hand-changes", hand_change(component, *files, archive.as_deref())?)
             }
+            EventKind::BackedUp(backup) => (1, "backup", backed_up(backup)),
             EventKind::Question { text, .. } => (0, "question", text.clone()),
             EventKind::Recovered { how } => (0, "recovered", how.clone()),
             EventKind::Note { text } => (1, "note", text.clone()),
@@ -205,6 +206,16 @@ fn version(change: &VersionChange) -> String {
         (Some(from), None) => format!("{from} -> none"),
         (None, None) => "unknown".to_owned(),
     }
+}
+
+/// `C:\\data\\old\\ibex_backup_2026_11_28: 7 zips with 113 files, 4.2 MB`, and what is not in them.
+pub(super) fn backed_up(backup: &BackedUp) -> String {
+    let (zips, files) = (count(backup.zips as usize, "zip"), count(backup.files as usize, "file"));
+    let lost = match backup.unreadable {
+        0 => String::new(),
+        n => format!(", without {} that could not be read", count(n as usize, "file")),
+    };
+    format!("{}: {zips} with {files}, {}{lost}", backup.folder, size(backup.bytes))
 }
 
 /// What is said of changes made by hand; nothing when there were none.

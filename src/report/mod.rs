@@ -1,6 +1,7 @@
 //! What people and programs see of a run: consumers of events, and the only room that formats for people.
 
 mod answers;
+mod backups;
 mod check;
 mod error;
 mod estimate;
@@ -19,6 +20,7 @@ pub mod text;
 mod trust;
 
 pub use answers::{DryRun, StatusRow, dry_run, rollback_previews, status, what_will_happen};
+pub use backups::{BackupRow, backups};
 pub use check::{CheckRow, Found, check};
 pub use error::{error, error_json};
 pub use estimate::{Estimate, EstimateFrom, PastRun, estimate};

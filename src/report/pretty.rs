@@ -117,6 +117,7 @@ impl Pretty {
             | EventKind::Staged { .. }
             | EventKind::Reminder { .. }
             | EventKind::HandChanges { .. }
+            | EventKind::BackedUp(_)
             | EventKind::Held { .. }
                 if self.verbose == 0 =>
             {

@@ -1,7 +1,7 @@
 //! The report at the end of a run: the table, the failures, what is left for people, the totals.
 
 use super::error::{indented, output};
-use super::lines::{hand_change, hand_changes_unknown, versions};
+use super::lines::{backed_up, hand_change, hand_changes_unknown, versions};
 use super::pretty::doing;
 use super::style::Screen;
 use super::table::{Column, Table};
@@ -68,6 +68,14 @@ impl<'a> Report<'a> {
             }
             text.push('\n');
         }
+        let backups = self.backups();
+        if !backups.is_empty() {
+            let _ = writeln!(text, "{}", screen.bold("Backups, on the instruments:"));
+            for (what, who) in backups {
+                let _ = writeln!(text, "{}", wrap(&format!("{}: {what}", names(&who)), screen.width, "  - ", "    "));
+            }
+            text.push('\n');
+        }
         for line in self.totals() {
             let _ = writeln!(text, "{}", wrap(&line, screen.width, "", "  "));
         }
@@ -93,6 +101,14 @@ impl<'a> Report<'a> {
             text.push_str("## Left for you\n\n");
             for item in left {
                 let _ = writeln!(text, "- {}", super::table::markdown_cell(&item.line(item.instruments.join(", "))));
+            }
+            text.push('\n');
+        }
+        let backups = self.backups();
+        if !backups.is_empty() {
+            text.push_str("## Backups\n\n");
+            for (what, who) in backups {
+                let _ = writeln!(text, "- {}", super::table::markdown_cell(&format!("{}: {what}", who.join(", "))));
             }
             text.push('\n');
         }
@@ -189,6 +205,21 @@ impl<'a> Report<'a> {
             }
         }
         left
+    }
+
+    /// Where the backups of this run are, with the instruments that have one there: in full for one, the folder for several.
+    fn backups(&self) -> Vec<(String, Vec<&'a str>)> {
+        let mut folders: Vec<(String, String, Vec<&str>)> = Vec::new();
+        for (i, backup) in self.state.instruments.iter().flat_map(|i| i.backups.iter().map(move |b| (i, b))) {
+            match folders.iter_mut().find(|(folder, ..)| *folder == backup.folder) {
+                Some((folder, what, who)) => {
+                    what.clone_from(folder);
+                    who.push(&i.name);
+                }
+                None => folders.push((backup.folder.clone(), backed_up(backup), vec![&i.name])),
+            }
+        }
+        folders.into_iter().map(|(_, what, who)| (clean(&what).into_owned(), who)).collect()
     }
 
     fn totals(&self) -> Vec<String> {

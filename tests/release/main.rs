@@ -12,6 +12,8 @@ mod support;
 mod terminal;
 
 #[cfg(target_os = "linux")]
+mod backups;
+#[cfg(target_os = "linux")]
 mod bad_input;
 #[cfg(target_os = "linux")]
 mod beamline;

@@ -1,25 +1,32 @@
 //! `backup`: folders to plain zip files.
 
-pub(crate) mod archive;
+pub mod catalogue;
+pub mod listing;
+pub(crate) mod read;
+mod work;
+pub mod write;
+mod zip_format;
 
 use super::moves::{make_folder, rename, shown};
 use super::sync::counted;
-use super::sync::staging::{in_parallel, still_wanted};
-use super::volumes::{OWN_FOLDER, resolved};
+use super::sync::staging::still_wanted;
+use super::volumes::{OWN_FOLDER, resolved, target_key};
 use super::{Applied, Difference, Perform, Probe, SpaceNeed, StepContext};
 use crate::content::ContentHash;
-use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::events::{Outcome, Unit};
+use crate::error::{Error, ErrorKind, IoContext, Result, first_named};
+use crate::events::{BackedUp, Outcome, Unit};
 use crate::files;
 use crate::paths::{PathPatterns, Place, RelPath, WinPath};
 use crate::units::Size;
-use archive::{Listing, Written};
+use catalogue::{CATALOGUE, Catalogue, FORMAT, PREFIX, SavedPlace, read_catalogue};
 use jiff::{Timestamp, Zoned};
+use listing::{Listing, Unreadable};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use write::Written;
 
 /// Backs up folders, one plain `.zip` each, in `<to>\\ibex_backup_YYYY_MM_DD`; read back and verified.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -42,29 +49,20 @@ pub struct Backup {
     /// A place that does not exist is left out instead of being an error.
     #[serde(default)]
     pub if_exists: bool,
+    /// What to do about files that cannot be read, even when they are tried again after all others.
+    #[serde(default)]
+    pub unreadable: IfUnreadable,
 }
 
-/// What a backup folder holds, in `catalogue.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Catalogue {
-    pub(crate) format: u32,
-    pub(crate) instrument: String,
-    pub(crate) run: String,
-    pub(crate) made: Timestamp,
-    /// By the playbook's word for the place.
-    pub(crate) places: BTreeMap<String, SavedPlace>,
-}
-
-/// One place in a backup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SavedPlace {
-    pub(crate) folder: WinPath,
-    pub(crate) zip: String,
-    /// The first word of its `VERSION.txt`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) version: Option<String>,
-    #[serde(flatten)]
-    pub(crate) written: Written,
+/// What a backup does about files that cannot be read: a program keeps them to itself, or the agent may not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum IfUnreadable {
+    /// The step fails, and names them.
+    #[default]
+    Fail,
+    /// The backup is made without them; they are named in the report and in the catalogue.
+    Name,
 }
 
 /// A place that is to be backed up.
@@ -73,6 +71,7 @@ struct Source {
     folder: WinPath,
     native: PathBuf,
     zip: String,
+    excluded: Vec<String>,
     listing: Listing,
 }
 
@@ -103,9 +102,10 @@ impl Backup {
             if to.is_within(&folder) {
                 return Err(Error::bad_input(format!("the backup would lie inside {folder}, which it is a backup of")));
             }
-            let mut skip = self.exclude.clone();
+            let mut excluded = self.exclude.clone();
+            excluded.extend(self.exclude_in.get(place.as_str()).into_iter().flatten().cloned());
+            let mut skip = excluded.clone();
             skip.push(OWN_FOLDER.to_owned());
-            skip.extend(self.exclude_in.get(place.as_str()).into_iter().flatten().cloned());
             let listing = Listing::of(&native, &PathPatterns::new(&skip)?)?;
             let plain = folder.file_name().unwrap_or("drive");
             let taken = |zip: &str| sources.iter().any(|s: &Source| s.zip.eq_ignore_ascii_case(zip));
@@ -113,12 +113,12 @@ impl Backup {
                 .map(|n| if n == 1 { format!("{plain}.zip") } else { format!("{plain}_{n}.zip") })
                 .find(|zip| !taken(zip))
                 .unwrap_or_default();
-            sources.push(Source { name: place.as_str().to_owned(), folder, native, zip, listing });
+            sources.push(Source { name: place.as_str().to_owned(), folder, native, zip, excluded, listing });
         }
         Ok(sources)
     }
 
-    /// Writes and verifies all zips in `part`, several at a time.
+    /// Writes and verifies all zips in `part`, one after the other, each with several threads.
     fn write_all(&self, cx: &StepContext<'_>, sources: &[Source], part: &Path) -> Result<BTreeMap<String, SavedPlace>> {
         // Every byte counts twice: it is written, and read back.
         let total: u64 = 2 * sources.iter().map(|s| s.listing.bytes()).sum::<u64>();
@@ -128,32 +128,76 @@ impl Backup {
             cx.progress.advanced(now.min(total), total, Unit::Bytes);
             still_wanted(cx)
         };
-        let saved = in_parallel(sources, |source| {
+        let mut saved = BTreeMap::new();
+        for source in sources {
             let zip = part.join(&source.zip);
-            let mut written = archive::write(&source.native, &source.listing, &zip, &alive)?;
-            archive::verify(&zip, &source.listing, &written, &alive)?;
+            let mut written = write::write(&source.native, &source.listing, &zip, &alive)?;
+            self.check_unreadable(source, &written.unreadable)?;
             self.check_must_hold(source, &written)?;
+            read::verify(&zip, &source.listing, &written, &alive)?;
             written.hash = ContentHash::of_file(&zip)?.to_string();
-            for path in &written.vanished {
-                cx.progress.note(&format!("{}: {path} was gone before it could be read", source.name));
-            }
-            let version = first_word(&source.native.join("VERSION.txt"));
-            Ok(SavedPlace { folder: source.folder.clone(), zip: source.zip.clone(), version, written })
-        })?;
-        Ok(sources.iter().map(|s| s.name.clone()).zip(saved).collect())
+            let place = SavedPlace {
+                folder: source.folder.clone(),
+                zip: source.zip.clone(),
+                version: first_word(&source.native.join("VERSION.txt")),
+                excluded: source.excluded.clone(),
+                written,
+            };
+            saved.insert(source.name.clone(), place);
+        }
+        Ok(saved)
+    }
+
+    fn check_unreadable(&self, source: &Source, unreadable: &[Unreadable]) -> Result<()> {
+        if unreadable.is_empty() || self.unreadable == IfUnreadable::Name {
+            return Ok(());
+        }
+        let number = counted(unreadable.len(), "file");
+        Err(Error::step_failed(format!("{number} of {} cannot be read, also not when tried again", source.folder))
+            .with_output(first_named(unreadable))
+            .next("close the program that holds them, exclude them, or set `unreadable: name`"))
     }
 
     fn check_must_hold(&self, source: &Source, written: &Written) -> Result<()> {
         for must in self.must_hold.get(&source.name).into_iter().flatten() {
             let path = RelPath::parse(must)?;
             let key = path.case_key();
-            let held = source.listing.files.keys().any(|p| p.case_key() == key && !written.vanished.contains(p));
+            let held = source.listing.files.keys().any(|p| p.case_key() == key && written.holds(p));
             if !held {
                 return Err(Error::step_failed(format!("the backup of {} does not hold {must}", source.folder))
                     .next("look at the folder: it may be incomplete"));
             }
         }
         Ok(())
+    }
+
+    /// Writes everything into a folder that counts for nothing, and gives it its name once it is verified.
+    fn make(&self, cx: &StepContext<'_>, to: &Path, sources: &[Source], note: &Path) -> Result<PathBuf> {
+        let part = to.join(format!(".{}-{}{PART}", cx.plan.run, cx.step.id));
+        std::fs::create_dir(&part).cannot(|| format!("make the folder {}", shown(cx, &part)))?;
+        let finish = || -> Result<PathBuf> {
+            let made = Timestamp::now();
+            let catalogue = Catalogue {
+                format: FORMAT,
+                instrument: cx.plan.instrument.clone(),
+                run: cx.plan.run.as_str().to_owned(),
+                made,
+                places: self.write_all(cx, sources, &part)?,
+                verified: Some(Timestamp::now()),
+            };
+            files::write_pretty_json(&part.join(CATALOGUE), &catalogue)?;
+            let folder = free_folder(cx, to)?;
+            // First the name, then the folder: a crash between the two leaves a name of nothing, and it is done again.
+            files::write_json(note, &folder)?;
+            rename(cx, &part, &folder)?;
+            files::sync_folder(to)?;
+            Ok(folder)
+        };
+        finish().map_err(|error| match remove_folder(&part) {
+            // What is incomplete is no backup, and takes space.
+            Ok(()) => error,
+            Err(left) => error.because(left),
+        })
     }
 }
 
@@ -162,14 +206,37 @@ fn first_word(file: &Path) -> Option<String> {
     String::from_utf8_lossy(&bytes).split_whitespace().next().map(str::to_owned)
 }
 
-/// `ibex_backup_YYYY_MM_DD` by the instrument's own date, with `_2` and so on for further ones of a day.
-fn free_folder(to: &Path) -> PathBuf {
-    let name = Zoned::now().strftime("ibex_backup_%Y_%m_%d").to_string();
-    (2..)
-        .map(|n| to.join(format!("{name}_{n}")))
-        .scan(to.join(&name), |next, following| Some(std::mem::replace(next, following)))
-        .find(|folder| folder.symlink_metadata().is_err())
-        .unwrap_or_else(|| to.join(name))
+/// The end of the name of a backup folder that is being made.
+const PART: &str = ".part";
+
+/// Removes what backups left behind that were killed and never went on. Only one run is open at a time.
+fn remove_half_backups(cx: &StepContext<'_>, to: &Path) -> Result<()> {
+    let listing = || format!("list {}", shown(cx, to));
+    for entry in std::fs::read_dir(to).cannot(listing)? {
+        let entry = entry.cannot(listing)?;
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(PART)) {
+            remove_folder(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// `ibex_backup_YYYY_MM_DD` by the instrument's own date. A further one of the day gets the number behind the highest that
+/// is there: the name of one that was moved to the share does not come again.
+fn free_folder(cx: &StepContext<'_>, to: &Path) -> Result<PathBuf> {
+    let day = Zoned::now().strftime(&format!("{PREFIX}%Y_%m_%d")).to_string();
+    let listing = || format!("list {}", shown(cx, to));
+    let mut highest = 0;
+    for entry in std::fs::read_dir(to).cannot(listing)? {
+        let name = entry.cannot(listing)?.file_name().to_string_lossy().to_lowercase();
+        let number = match name.strip_prefix(&day) {
+            Some("") => Some(1),
+            Some(rest) => rest.strip_prefix('_').and_then(|n| n.parse::<u64>().ok()),
+            None => None,
+        };
+        highest = highest.max(number.unwrap_or(0));
+    }
+    Ok(to.join(if highest == 0 { day } else { format!("{day}_{}", highest.saturating_add(1)) }))
 }
 
 impl Perform for Backup {
@@ -192,79 +259,73 @@ impl Perform for Backup {
         })
     }
 
-    /// As if nothing could be compressed.
     fn space(&self, cx: &StepContext<'_>) -> Result<Vec<SpaceNeed>> {
         let on = cx.path(&self.to())?;
-        let need = |s: Source| SpaceNeed { on: on.clone(), bytes: s.listing.bytes(), what: format!("the backup of {}", s.name) };
+        let need = |s: Source| SpaceNeed { on: on.clone(), bytes: s.listing.room(), what: format!("the backup of {}", s.name) };
         Ok(self.sources(cx)?.into_iter().map(need).collect())
     }
 
     fn apply(&self, cx: &StepContext<'_>) -> Result<Applied> {
         let to = cx.native(&self.to())?;
-        let note = cx.data_file("backup.json");
-        if let Ok(folder) = std::fs::read(&note).map(|b| serde_json::from_slice::<PathBuf>(&b).unwrap_or_default())
-            && folder.join("catalogue.json").is_file()
+        // A step that runs for several items makes a backup for each.
+        let note = cx.data_file(&format!("{}.backup.json", target_key(Path::new(&self.describe()))));
+        if let Some(folder) = files::read_json::<PathBuf>(&note)?
+            && let Some(catalogue) = read_catalogue(&folder)?
         {
-            return Ok(done(cx, &folder));
+            return Ok(done(cx, &folder, &catalogue));
         }
         let sources = self.sources(cx)?;
         if sources.is_empty() {
             return Ok(Applied { outcome: Outcome::Skipped, ..Applied::ok("nothing of it is there") });
         }
-        enough_space(cx, &to, &sources)?;
-        make_folder(cx, &to)?;
-        let part = to.join(format!(".{}-{}.part", cx.plan.run, cx.step.id));
-        remove_folder(&part)?;
-        std::fs::create_dir(&part).cannot(|| format!("make the folder {}", shown(cx, &part)))?;
-        let finish = || -> Result<PathBuf> {
-            let places = self.write_all(cx, &sources, &part)?;
-            let catalogue = Catalogue {
-                format: 1,
-                instrument: cx.plan.instrument.clone(),
-                run: cx.plan.run.as_str().to_owned(),
-                made: Timestamp::now(),
-                places,
-            };
-            files::write_pretty_json(&part.join("catalogue.json"), &catalogue)?;
-            let folder = free_folder(&to);
-            // First the name, then the folder: a crash between the two leaves a name of nothing, and it is done again.
-            files::write_json(&note, &folder)?;
-            rename(cx, &part, &folder)?;
-            Ok(folder)
-        };
-        match finish() {
-            Ok(folder) => Ok(done(cx, &folder)),
-            Err(error) => {
-                // What is incomplete is no backup, and takes space.
-                remove_folder(&part)?;
-                Err(error)
-            }
+        for source in &sources {
+            self.check_unreadable(source, &source.listing.unreadable)?;
         }
+        make_folder(cx, &to)?;
+        remove_half_backups(cx, &to)?;
+        enough_space(cx, &to, &sources)?;
+        let folder = self.make(cx, &to, &sources, &note)?;
+        let catalogue = read_catalogue(&folder)?
+            .ok_or_else(|| Error::new(ErrorKind::Integrity, format!("{} has lost its catalogue", shown(cx, &folder))))?;
+        Ok(done(cx, &folder, &catalogue))
     }
 }
 
-fn done(cx: &StepContext<'_>, folder: &Path) -> Applied {
-    let read = read_catalogue(folder).ok();
-    let (files, bytes) =
-        read.iter().flat_map(|c| c.places.values()).fold((0, 0), |(f, b), p| (f + p.written.files, b + p.written.zip_bytes));
+/// Tells what was made, and what is not in it.
+fn done(cx: &StepContext<'_>, folder: &Path, catalogue: &Catalogue) -> Applied {
     let at = shown(cx, folder);
+    let (mut files, mut bytes, mut unreadable) = (0, 0, 0);
+    for (name, place) in &catalogue.places {
+        let Written { vanished, changed, unreadable: lost, .. } = &place.written;
+        (files, bytes) = (files + place.written.files, bytes + place.written.zip_bytes);
+        unreadable += lost.len() as u64;
+        tell(cx, name, "was gone when its turn came", vanished);
+        tell(cx, name, "was written to while it was read", changed);
+        if let Some(first) = lost.first() {
+            let more = if lost.len() > 1 { format!(" and {} more", lost.len() - 1) } else { String::new() };
+            cx.progress.remind(&format!(
+                "the backup of {name} lacks what could not be read: {first}{more}; all are named in {at}\\{CATALOGUE}"
+            ));
+        }
+    }
+    cx.progress.backed_up(&BackedUp { folder: at.clone(), zips: catalogue.places.len() as u64, files, bytes, unreadable });
     Applied::changed(format!("{} in {at}, {}, read back", counted(files as usize, "file"), Size(bytes)))
-        .with_result(serde_json::json!({"folder": at, "files": files, "bytes": bytes}))
+        .with_result(serde_json::json!({"folder": at, "files": files, "bytes": bytes, "unreadable": unreadable}))
 }
 
-/// The catalogue of a backup folder.
-///
-/// # Errors
-/// When there is none, or it is damaged.
-pub(crate) fn read_catalogue(folder: &Path) -> Result<Catalogue> {
-    let file = folder.join("catalogue.json");
-    let bytes = std::fs::read(&file).cannot(|| format!("read {}", file.display()))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|e| Error::new(ErrorKind::Integrity, format!("{} is damaged", file.display())).because(e))
+/// Notes of the first few files, and how many more there are.
+fn tell(cx: &StepContext<'_>, place: &str, what: &str, paths: &[RelPath]) {
+    const TOLD: usize = 5;
+    for path in paths.iter().take(TOLD) {
+        cx.progress.note(&format!("{place}: {path} {what}"));
+    }
+    if paths.len() > TOLD {
+        cx.progress.note(&format!("{place}: and so were {} more, all named in {CATALOGUE}", paths.len() - TOLD));
+    }
 }
 
 fn enough_space(cx: &StepContext<'_>, to: &Path, sources: &[Source]) -> Result<()> {
-    let (need, free) = (sources.iter().map(|s| s.listing.bytes()).sum::<u64>(), cx.platform.free_space(to)?);
+    let (need, free) = (sources.iter().map(|s| s.listing.room()).sum::<u64>(), cx.platform.free_space(to)?);
     if need <= free {
         return Ok(());
     }

@@ -7,7 +7,7 @@ use crate::agent::jobs::RunJobs;
 use crate::agent::run::Run;
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, Result};
-use crate::events::{EventKind, StepRef, Unit};
+use crate::events::{BackedUp, EventKind, StepRef, Unit};
 use crate::locks::locked;
 use crate::plan::{InstrumentPlan, PlanStep};
 use crate::secrets::Secrets;
@@ -157,6 +157,9 @@ impl Progress for StepProgress<'_> {
     }
     fn hand_changes(&self, component: &str, files: Option<u64>, archive: Option<&str>) {
         self.run.emit(EventKind::HandChanges { component: component.to_owned(), files, archive: archive.map(str::to_owned) });
+    }
+    fn backed_up(&self, backup: &BackedUp) {
+        self.run.emit(EventKind::BackedUp(backup.clone()));
     }
 }
 

@@ -9,9 +9,11 @@ use super::prune;
 use super::resume::Resume;
 use super::stranded::Stranded;
 use super::worker::Worker;
+use crate::actions::backup::catalogue::{self, BackupRecord};
 use crate::actions::hotfix::installed::states;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::read_json;
+use crate::paths::Place;
 use crate::plan::InstrumentPlan;
 use crate::protocol::{AgentMessage, Query, QueryReply, RunRecord};
 use std::path::Path;
@@ -29,6 +31,7 @@ pub(crate) fn answer(worker: &Worker, query: Query, desk: &Desk) -> QueryReply {
         }
         Query::Hotfixes => states(worker.machine.home.folder(), &worker.machine.drives).map(QueryReply::Hotfixes),
         Query::Unlock { force } => worker.unlock(force).map(|summary| QueryReply::Done { summary }),
+        Query::Backups { plan } => backups(worker, &plan).map(QueryReply::Backups),
         Query::Prune { keep } => prune::prune(worker, keep).map(|summary| QueryReply::Done { summary }),
     };
     answered.unwrap_or_else(QueryReply::Failed)
@@ -55,6 +58,16 @@ pub(crate) async fn end_if_abandoned(worker: &Worker, out: &mpsc::Sender<AgentMe
 /// When they cannot be listed.
 pub(crate) fn runs(worker: &Worker) -> Result<Vec<RunRecord>> {
     Ok(worker.machine.home.run_dirs()?.iter().rev().map(|dir| record(dir)).collect())
+}
+
+/// The backups in the instrument's place for them, the newest first.
+///
+/// # Errors
+/// When the plan is for another machine, or the folder cannot be listed.
+fn backups(worker: &Worker, plan: &InstrumentPlan) -> Result<Vec<BackupRecord>> {
+    worker.machine.check_plan(plan)?;
+    let folder = Place("backups".to_owned()).resolve(&plan.places)?;
+    catalogue::backups(&worker.machine.drives, &folder)
 }
 
 /// What is known of a run. Never fails: what is damaged is said in the record.

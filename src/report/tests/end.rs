@@ -1,7 +1,7 @@
 //! The report at the end, and stored runs.
 
 use super::*;
-use crate::events::Summary;
+use crate::events::{BackedUp, Summary};
 use std::num::NonZeroU64;
 
 /// One instrument of each end, with everything that a report can hold.
@@ -47,6 +47,31 @@ pub(super) fn every_end(rehearsal: bool) -> Story {
     story.run(EventKind::Reminder { text: "tell the users that IBEX is back".into() });
     story.finish(5, Some("the failure limit of 2 was reached"));
     story
+}
+
+#[test]
+fn the_report_says_where_backups_are() {
+    let mut story = Story::begin(&["NDXLARMOR", "NDXZOOM", "NDXLOQ"], false);
+    let backup = |folder: &str, unreadable| {
+        let folder = format!(r"C:\data\old\{folder}");
+        EventKind::BackedUp(BackedUp { folder, zips: 7, files: 113, bytes: 4_200_000, unreadable })
+    };
+    for name in ["NDXLARMOR", "NDXZOOM"] {
+        story.at(name, backup("ibex_backup_2026_11_28", 0)).end(name, Outcome::Ok, 0, None);
+    }
+    // A step that was interrupted at its very end tells it twice.
+    story.at("NDXLOQ", backup("ibex_backup_2026_11_28_2", 1)).at("NDXLOQ", backup("ibex_backup_2026_11_28_2", 1));
+    story.end("NDXLOQ", Outcome::Ok, 0, None).finish(0, None);
+    let state = RunState::of(&story.events);
+    let text = Report::new(&state, &place()).text(Screen::PLAIN);
+    let backups: Vec<&str> = text.lines().skip_while(|l| !l.starts_with("Backups")).take_while(|l| !l.is_empty()).collect();
+    assert_snapshot!(backups.join("\n"), @r"
+    Backups, on the instruments:
+      - NDXLARMOR and NDXZOOM: C:\data\old\ibex_backup_2026_11_28
+      - NDXLOQ: C:\data\old\ibex_backup_2026_11_28_2: 7 zips with 113 files, 4.2 MB, without 1 file that could not be read
+    ");
+    let markdown = Report::new(&state, &place()).markdown();
+    assert!(markdown.contains("## Backups\n\n- NDXLARMOR, NDXZOOM: C:"), "{markdown}");
 }
 
 #[test]

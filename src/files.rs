@@ -28,6 +28,30 @@ pub(crate) fn write_with(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>
     sync_folder(folder_of(path))
 }
 
+/// Writes a file that nobody but its owner may read, on disk when this returns.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    // A temporary file is made like that.
+    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder_of(path)).cannot(|| writing(path))?;
+    file.write_all(bytes).cannot(|| writing(path))?;
+    file.as_file().sync_data().cannot(|| writing(path))?;
+    put(file, path)?;
+    sync_folder(folder_of(path))
+}
+
+/// Removes a file; one that is not there is no error.
+///
+/// # Errors
+/// When it cannot be removed.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(format!("remove {}", path.display()), &e)),
+        _ => Ok(()),
+    }
+}
+
 /// Writes what can be made anew, such as a cache: a power cut may lose it.
 ///
 /// # Errors

@@ -374,7 +374,7 @@ t.yaml:4:49: NDXLARMOR: the target c:\instrument\apps\epics\client overlaps with
 3 |   - sync: {component: EPICS, to: server}
 4 |   - sync: {component: Client, from: Client, to: 'c:\instrument\apps\epics\client'}
   |                                                 ^
-next: give each `sync` a folder of its own; neither may lie inside the other
+next: give each step a folder of its own; neither may lie inside the other
 "#);
 }
 
@@ -427,7 +427,8 @@ fn the_text_of_a_template_file_goes_into_the_plan() {
 #[test]
 fn the_shipped_playbooks_fit_the_shipped_inventory() {
     let inventory = Inventory::load(Path::new("inventory/ndx.yaml")).unwrap();
-    let kit = kit();
+    let mut kit = kit();
+    kit.components.insert("MySQL".to_owned(), component("MySQL", "", &["mysql-8.4.3-winx64.zip"]));
     for listed in playbook::list(Path::new("playbooks")).unwrap() {
         let playbook = playbook::load(Path::new("playbooks"), &listed.name).unwrap();
         let plan = plan::make(&PlanRequest {

@@ -46,7 +46,10 @@ fn messages(playbook: &str, others: &[(&str, &str)]) -> String {
 fn the_shipped_playbooks_are_well() {
     let listed = playbook::list(Path::new("playbooks")).unwrap();
     let names: Vec<&str> = listed.iter().map(|l| l.name.as_str()).collect();
-    assert_eq!(names, ["backup", "check", "hotfix", "migrate", "os-patch", "release", "restore", "settings", "software"]);
+    assert_eq!(
+        names,
+        ["backup", "check", "hotfix", "migrate", "mysql", "os-patch", "release", "restore", "settings", "software"]
+    );
     for playbook in &listed {
         let problems = playbook::problems(Path::new("playbooks"), &playbook.name);
         assert_eq!(problems, [], "{}", playbook.name);
@@ -100,7 +103,7 @@ stage:
     2 | stage:
     3 |   - name: nothing
       |     ^
-    next: give it one of: ask, backup, check, command, copy, file, git, hotfix, link, migrate, notify, os_patch, package, process, reboot, remind, remove, restore, retention, service, snapshot, sync; or `include`
+    next: give it one of: ask, backup, check, command, copy, file, git, hotfix, link, migrate, mysql, notify, os_patch, package, process, reboot, remind, remove, restore, retention, service, snapshot, sync; or `include`
 
     t.yaml:5:5: this step has two actions: `remind` and `check`
     3 |   - name: nothing

@@ -29,6 +29,8 @@ pub(super) struct External {
     pub(super) folder: Option<PathBuf>,
     pub(super) env: Vec<(String, String)>,
     pub(super) stdin: Option<String>,
+    /// Its standard input, where that is a file.
+    pub(super) stdin_file: Option<PathBuf>,
     /// The secrets in `env` and `stdin`.
     pub(super) secrets: Vec<String>,
 }
@@ -70,8 +72,8 @@ impl External {
         }
         let mut env = cx.platform.environment();
         env.extend(self.env);
-        let Self { program, args, folder, stdin, secrets, .. } = self;
-        Ok(JobSpec { id, program, args, folder, env, stdin, secrets, user: account(cx)?, repeatable })
+        let Self { program, args, folder, stdin, stdin_file, secrets, .. } = self;
+        Ok(JobSpec { id, program, args, folder, env, stdin, stdin_file, secrets, user: account(cx)?, repeatable })
     }
 }
 

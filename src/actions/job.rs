@@ -15,6 +15,9 @@ pub struct JobSpec {
     pub env: Vec<(String, String)>,
     /// Fed to the program's standard input; may be a secret.
     pub stdin: Option<String>,
+    /// A file that is its standard input, where there is too much of it for `stdin`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin_file: Option<PathBuf>,
     /// The secrets among the above: they are kept out of the spooled output.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,

@@ -11,6 +11,7 @@ pub mod hotfix;
 pub mod link;
 pub mod migrate;
 pub mod moves;
+pub mod mysql;
 pub mod notify;
 pub mod os_patch;
 pub mod package;
@@ -61,6 +62,7 @@ pub enum Action {
     Hotfix(hotfix::Hotfix),
     Link(link::Link),
     Migrate(migrate::Migrate),
+    Mysql(Box<mysql::Mysql>),
     Notify(notify::Notify),
     OsPatch(os_patch::OsPatch),
     Package(package::Package),
@@ -89,6 +91,7 @@ impl Action {
             Self::Hotfix(_) => "hotfix",
             Self::Link(_) => "link",
             Self::Migrate(_) => "migrate",
+            Self::Mysql(_) => "mysql",
             Self::Notify(_) => "notify",
             Self::OsPatch(_) => "os_patch",
             Self::Package(_) => "package",
@@ -107,7 +110,7 @@ impl Action {
     /// True for what a run with `only_if_differs` is made for: where none of these has anything to change, nothing is stopped.
     pub fn is_the_purpose(&self) -> bool {
         match self {
-            Self::Sync(_) => true,
+            Self::Mysql(_) | Self::Sync(_) => true,
             Self::Hotfix(hotfix) => hotfix.changes_files(),
             _ => false,
         }
@@ -126,6 +129,7 @@ impl Action {
             Self::Hotfix(a) => a,
             Self::Link(a) => a,
             Self::Migrate(a) => a,
+            Self::Mysql(a) => &**a,
             Self::Notify(a) => a,
             Self::OsPatch(a) => a,
             Self::Package(a) => a,

@@ -98,14 +98,16 @@ fn missing(name: &str) -> Error {
         .next("correct the name; `sc query` at the instrument lists the services")
 }
 
-fn start(cx: &StepContext<'_>, name: &str, waits: &Deadline) -> Result<()> {
+/// Starts a service, and waits until it runs.
+pub(super) fn start(cx: &StepContext<'_>, name: &str, waits: &Deadline) -> Result<()> {
     cx.platform.control_service(name, ServiceControl::Start)?;
     wait_until(cx, name, ServiceStatus::Running, waits).map_err(|e| {
         if e.kind() == ErrorKind::TimedOut { e.next("see the service's own log for why it does not start") } else { e }
     })
 }
 
-fn wait_until(cx: &StepContext<'_>, name: &str, wanted: ServiceStatus, waits: &Deadline) -> Result<()> {
+/// Waits until a service is in a state.
+pub(super) fn wait_until(cx: &StepContext<'_>, name: &str, wanted: ServiceStatus, waits: &Deadline) -> Result<()> {
     let what = format!("service {name} to be {}", wanted.word());
     waits.wait_for(&what, cx.progress, || Ok((cx.platform.service(name)? == Some(wanted)).then_some(())))
 }

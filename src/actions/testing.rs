@@ -9,7 +9,7 @@ use crate::events::{RunId, Unit};
 use crate::paths::{Drives, RelPath, WinPath};
 use crate::plan::{ComponentPlan, Hold, InstrumentPlan, LateTemplates, PlanStep};
 use crate::platform::updates::{Program, Update};
-use crate::platform::{Platform, ProcessInfo, ServiceControl, ServiceStatus};
+use crate::platform::{Platform, ProcessInfo, ServiceControl, ServiceDefinition, ServiceStatus};
 use crate::playbook::{OnFailure, Phase, RunAs};
 use crate::secrets::Secrets;
 use crate::units::Span;
@@ -345,6 +345,15 @@ impl Platform for World {
         Ok(None)
     }
     fn control_service(&self, _name: &str, _control: ServiceControl) -> Result<()> {
+        no("services")
+    }
+    fn service_definition(&self, _name: &str) -> Result<Option<ServiceDefinition>> {
+        Ok(None)
+    }
+    fn register_service(&self, _definition: &ServiceDefinition) -> Result<()> {
+        no("services")
+    }
+    fn remove_service(&self, _name: &str) -> Result<()> {
         no("services")
     }
     fn processes(&self) -> Result<Vec<ProcessInfo>> {

@@ -108,7 +108,8 @@ impl WritesUndo {
 }
 
 impl SavedFolder {
-    fn tree(&self) -> PathBuf {
+    /// The copy of the folder.
+    pub(super) fn tree(&self) -> PathBuf {
         self.saved.join("tree")
     }
 
@@ -126,8 +127,11 @@ impl SavedFolder {
         }
     }
 
-    /// Brings the copy to the folder's present state.
-    fn refresh(&self, cx: &StepContext<'_>) -> Result<()> {
+    /// Brings the copy to the folder's present state, by copying what has changed since the last time.
+    ///
+    /// # Errors
+    /// When something cannot be copied.
+    pub(super) fn refresh(&self, cx: &StepContext<'_>) -> Result<()> {
         let before = self.read_index()?.unwrap_or_default();
         let now = SavedIndex::of(&self.folder)?;
         if before == now && self.index_file().exists() {

@@ -323,7 +323,11 @@ fn run_program(job: &JobSpec, output: &mut Output) -> Result<ExitStatus> {
     let mut command = Command::new(&job.program);
     command.args(&job.args).envs(job.env.iter().map(|(k, v)| (k, v)));
     output.connect(&mut command)?;
-    command.stdin(if job.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
+    command.stdin(match (&job.stdin, &job.stdin_file) {
+        (Some(_), _) => Stdio::piped(),
+        (None, Some(path)) => File::open(path).cannot(|| format!("read {}", path.display()))?.into(),
+        (None, None) => Stdio::null(),
+    });
     if let Some(folder) = &job.folder {
         command.current_dir(folder);
     }

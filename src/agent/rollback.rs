@@ -168,6 +168,7 @@ fn newer_files(machine: &Machine, runs: &[Finished]) -> Result<Vec<String>> {
     let mut newer = Vec::new();
     for run in runs {
         newer.extend(newer_commits(run)?);
+        newer.extend(newer_rows(machine, run)?);
         for (guarded, paths) in changed_since(machine, &run.dir)? {
             let by_newer = |path: &&WinPath| told.iter().any(|known| known.folder == guarded.folder && known.covers(path));
             newer.extend(paths.iter().filter(|path| !by_newer(path)).map(WinPath::to_string));
@@ -175,6 +176,18 @@ fn newer_files(machine: &Machine, runs: &[Finished]) -> Result<Vec<String>> {
         }
     }
     Ok(newer)
+}
+
+/// Data folders of servers that a run has put in place: whatever was written to them since, they are going to be replaced.
+fn newer_rows(machine: &Machine, run: &Finished) -> Result<Vec<String>> {
+    let mut folders = BTreeSet::new();
+    for intent in run.resume.open_intents() {
+        if let UndoRecord::Mysql(undo) = &intent.record {
+            folders.extend(undo.finished_data()?);
+        }
+    }
+    let shown = |folder: &PathBuf| machine.drives.windows(folder).map_or_else(|| folder.display().to_string(), |p| p.to_string());
+    Ok(folders.iter().map(|folder| format!("{} (rows written since)", shown(folder))).collect())
 }
 
 /// Work trees of git that have commits made since the run. Only the last step that changed a tree knows how it was left.

@@ -165,6 +165,17 @@ impl KitStore {
         Ok(kit)
     }
 
+    /// True when the release has a component, or takes it from an older one.
+    ///
+    /// # Errors
+    /// When the folder of releases cannot be read.
+    pub fn has(&self, release: &Release, component: &str) -> Result<bool> {
+        if release.component(component).is_some() {
+            return Ok(true);
+        }
+        Ok(self.older_than(release)?.iter().any(|older| older.component(component).is_some()))
+    }
+
     /// As [`KitStore::load`], with all components of the release and those of a whole one that older releases have.
     ///
     /// # Errors

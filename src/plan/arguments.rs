@@ -29,6 +29,12 @@ pub(super) fn places(action: &Action) -> Vec<(String, &Place)> {
             found.push(("/migrate/at".to_owned(), Some(&a.at)));
             found.push(("/migrate/server".to_owned(), Some(&a.server)));
         }
+        Action::Mysql(a) => {
+            found.extend(
+                [("to", &a.to), ("data", &a.data), ("dump_to", &a.dump_to)].map(|(k, p)| (format!("/mysql/{k}"), Some(p))),
+            );
+            found.extend(list("/mysql/schema", &a.schema));
+        }
         Action::OsPatch(a) => found.push(("/os_patch/from".to_owned(), a.from.as_ref().filter(|p| !p.as_str().is_empty()))),
         Action::Package(a) => {
             found.push(("/package/installer".to_owned(), Some(&a.installer)));
@@ -89,8 +95,15 @@ fn command_places(command: &Command) -> Vec<(String, Option<&Place>)> {
 }
 
 /// The secrets an action uses, each with its pointer in the serialised action.
-pub(super) fn secrets(action: &Action) -> Vec<(String, &str)> {
-    let Action::Command(command) = action else { return Vec::new() };
+pub(crate) fn secrets(action: &Action) -> Vec<(String, &str)> {
+    let command = match action {
+        Action::Command(command) => command,
+        Action::Mysql(mysql) => return vec![("/mysql/password".to_owned(), mysql.password.as_str())],
+        Action::Migrate(migrate) => {
+            return migrate.sql_password.iter().map(|secret| ("/migrate/sql_password".to_owned(), secret.as_str())).collect();
+        }
+        _ => return Vec::new(),
+    };
     let env = command.env.iter().filter_map(|(name, value)| match value {
         EnvValue::Secret(secret) => Some((format!("/command/env/{}/secret", crate::yaml::pointer_part(name)), secret.as_str())),
         EnvValue::Value(_) => None,

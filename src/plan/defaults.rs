@@ -17,6 +17,7 @@ pub const TIMEOUTS: [(&str, u64); 22] = [
     ("hotfix", 15),
     ("link", 2),
     ("migrate", 10),
+    ("mysql", 240),
     ("notify", 2),
     ("os_patch", 480),
     ("package", 30),

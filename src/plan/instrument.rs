@@ -4,9 +4,10 @@ use super::make::{PlanRequest, ReadFiles};
 use super::model::{ComponentPlan, InstrumentPlan, PLAN_FORMAT, PlanStep, Pull};
 use super::step::plan_step;
 use crate::actions::Action;
+use crate::actions::mysql::Mysql;
 use crate::error::{Error, Result};
 use crate::inventory::{Instrument, KitTransfer};
-use crate::kit::Kit;
+use crate::kit::{Component, Kit};
 use crate::nearest::nearest;
 use crate::paths::WinPath;
 use crate::playbook::{GIVEN_NAMES, LATE_NAMES, LoadedStep, RUN_NAME};
@@ -139,7 +140,7 @@ fn given(request: &PlanRequest<'_>, instrument: &Instrument) -> Context {
     given
 }
 
-impl Planner<'_, '_> {
+impl<'a> Planner<'a, '_> {
     /// Looks at what a step that will run refers to; `kept` are the pointers of strings that are still templates.
     pub(super) fn refer(&mut self, loaded: &LoadedStep, action: &Action, kept: &[String]) -> Result<()> {
         let at = |error: Error, pointer: &str| error.at(self.request.playbook.position(loaded, pointer));
@@ -165,23 +166,65 @@ impl Planner<'_, '_> {
                 let next = "components and targets of `sync` must be known when the plan is made";
                 Err(at(Error::bad_input("`sync` cannot use names that only the instrument knows").next(next), &kept[0]))
             }
+            Action::Mysql(mysql) if kept.is_empty() => self.mysql(loaded, mysql),
+            Action::Mysql(_) => {
+                let next = "component, zip and folders of `mysql` must be known when the plan is made";
+                Err(at(Error::bad_input("`mysql` cannot use names that only the instrument knows").next(next), &kept[0]))
+            }
             _ => Ok(()),
         }
     }
 
+    /// The component that a step takes its files from.
+    fn component(&self, loaded: &LoadedStep, action: &str, name: &str) -> Result<&'a Component> {
+        let request = self.request;
+        let at = |error: Error| error.at(request.playbook.position(loaded, &format!("/{action}/component")));
+        let Some(kit) = request.kit else {
+            let next = "name the folder of releases with --kits DIR, and a release with --kit VERSION if it is not the newest";
+            return Err(at(Error::bad_input(format!("`{action}` needs a kit, and the run has none")).next(next)));
+        };
+        kit.components.get(name).ok_or_else(|| {
+            let known: Vec<&str> = kit.components.keys().map(String::as_str).collect();
+            let next = nearest(name, known.iter().copied())
+                .map_or_else(|| format!("its components are: {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
+            at(Error::bad_input(format!("the kit {} has no component `{name}`", kit.version)).next(next))
+        })
+    }
+
+    /// Adds a folder that a step replaces.
+    fn target(&mut self, loaded: &LoadedStep, pointer: &str, target: WinPath, whose: &str) -> Result<()> {
+        if let Some((other, theirs)) = self.targets.iter().find(|(o, _)| o.is_within(&target) || target.is_within(o)) {
+            let message = format!("the target {target} overlaps with {other}, the target of `{theirs}`");
+            let next = "give each step a folder of its own; neither may lie inside the other";
+            return Err(Error::bad_input(message).at(self.request.playbook.position(loaded, pointer)).next(next));
+        }
+        self.targets.push((target, whose.to_owned()));
+        Ok(())
+    }
+
+    fn needs(&mut self, name: &str, component: &Component) {
+        let plan = ComponentPlan {
+            version: component.manifest.version.clone(),
+            release: component.release.clone(),
+            manifest: component.manifest_hash,
+            files: component.manifest.files.len() as u64,
+            bytes: component.bytes,
+        };
+        self.components.insert(name.to_owned(), plan);
+    }
+
+    fn mysql(&mut self, loaded: &LoadedStep, mysql: &Mysql) -> Result<()> {
+        let component = self.component(loaded, "mysql", &mysql.component)?;
+        for (key, place) in [("/mysql/to", &mysql.to), ("/mysql/data", &mysql.data)] {
+            self.target(loaded, key, place.resolve(&self.instrument.places)?, &mysql.component)?;
+        }
+        self.needs(&mysql.component, component);
+        Ok(())
+    }
+
     fn sync(&mut self, loaded: &LoadedStep, sync: &crate::actions::sync::Sync) -> Result<()> {
         let at = |error: Error, pointer: &str| error.at(self.request.playbook.position(loaded, pointer));
-        let Some(kit) = self.request.kit else {
-            let next = "name the folder of releases with --kits DIR, and a release with --kit VERSION if it is not the newest";
-            return Err(at(Error::bad_input("`sync` needs a kit, and the run has none").next(next), "/sync/component"));
-        };
-        let Some(component) = kit.components.get(&sync.component) else {
-            let known: Vec<&str> = kit.components.keys().map(String::as_str).collect();
-            let next = nearest(&sync.component, known.iter().copied())
-                .map_or_else(|| format!("its components are: {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
-            let message = format!("the kit {} has no component `{}`", kit.version, sync.component);
-            return Err(at(Error::bad_input(message).next(next), "/sync/component"));
-        };
+        let component = self.component(loaded, "sync", &sync.component)?;
         if let Some(from) = &sync.from {
             let inside = format!("{}/", from.replace('\\', "/").trim_end_matches('/'));
             if !component.manifest.files.iter().any(|f| f.path.as_str().starts_with(&inside)) {
@@ -190,23 +233,8 @@ impl Planner<'_, '_> {
                 return Err(at(Error::bad_input(message).next(next), "/sync/from"));
             }
         }
-        let target = sync.to.resolve(&self.instrument.places)?;
-        if let Some((other, whose)) = self.targets.iter().find(|(o, _)| o.is_within(&target) || target.is_within(o)) {
-            let message = format!("the target {target} overlaps with {other}, the target of `{whose}`");
-            let next = "give each `sync` a folder of its own; neither may lie inside the other";
-            return Err(at(Error::bad_input(message).next(next), "/sync/to"));
-        }
-        self.targets.push((target, sync.component.clone()));
-        self.components.insert(
-            sync.component.clone(),
-            ComponentPlan {
-                version: component.manifest.version.clone(),
-                release: component.release.clone(),
-                manifest: component.manifest_hash,
-                files: component.manifest.files.len() as u64,
-                bytes: component.bytes,
-            },
-        );
+        self.target(loaded, "/sync/to", sync.to.resolve(&self.instrument.places)?, &sync.component)?;
+        self.needs(&sync.component, component);
         Ok(())
     }
 }

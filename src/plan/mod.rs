@@ -12,6 +12,7 @@ mod step;
 mod transport;
 mod view;
 
+pub(crate) use arguments::secrets;
 pub use defaults::{TIMEOUTS, default_run_as, default_timeout};
 pub use instrument::set_value;
 pub use make::{PlanRequest, make};

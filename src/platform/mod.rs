@@ -10,7 +10,8 @@ pub mod updates;
 
 use crate::error::{Error, Result};
 use crate::paths::WinPath;
-use std::path::Path;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
 use updates::{Program, Update};
 
 /// The machine the agent works on: the sandbox below `root`, or the machine itself.
@@ -70,6 +71,24 @@ pub trait Platform: Send + Sync {
     /// # Errors
     /// When there is no such service or it refuses.
     fn control_service(&self, name: &str, control: ServiceControl) -> Result<()>;
+
+    /// How a service is registered; nothing when there is no such service.
+    ///
+    /// # Errors
+    /// When the service manager does not answer.
+    fn service_definition(&self, name: &str) -> Result<Option<ServiceDefinition>>;
+
+    /// Registers a service, or changes how one is registered; neither starts nor stops it.
+    ///
+    /// # Errors
+    /// When it is refused.
+    fn register_service(&self, definition: &ServiceDefinition) -> Result<()>;
+
+    /// Takes a stopped service out of the list of services. One that is not there is no error.
+    ///
+    /// # Errors
+    /// When it runs, or it is refused.
+    fn remove_service(&self, name: &str) -> Result<()>;
 
     /// The process of a running service, when there is one that can be ended.
     ///
@@ -174,6 +193,30 @@ pub enum ServiceStatus {
     Stopping,
 }
 
+/// How a service is registered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceDefinition {
+    pub name: String,
+    /// The native path of its program.
+    pub program: PathBuf,
+    pub arguments: Vec<String>,
+    pub start: ServiceStart,
+    /// The system starts it again when it ends by itself.
+    pub restarts: bool,
+}
+
+/// When a service is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceStart {
+    /// With the machine.
+    Automatic,
+    /// With the machine, after everything else.
+    Delayed,
+    /// When somebody asks for it.
+    Manual,
+}
+
 /// What to ask of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServiceControl {
@@ -189,9 +232,9 @@ pub struct ProcessInfo {
     /// File name of the executable, or of the script that stands for one in a sandbox.
     pub name: String,
     /// Its executable, script arguments and working folder, as native paths, as far as the system tells.
-    pub executable: Option<std::path::PathBuf>,
-    pub scripts: Vec<std::path::PathBuf>,
-    pub folder: Option<std::path::PathBuf>,
+    pub executable: Option<PathBuf>,
+    pub scripts: Vec<PathBuf>,
+    pub folder: Option<PathBuf>,
 }
 
 impl ServiceStatus {

@@ -287,6 +287,9 @@ impl PlainJobs {
         let out = std::fs::File::create(output).unwrap();
         let mut command = std::process::Command::new(&job.program);
         command.args(&job.args).envs(job.env.iter().cloned()).stdin(Stdio::piped());
+        if let Some(file) = &job.stdin_file {
+            command.stdin(std::fs::File::open(file).unwrap());
+        }
         command.stdout(out.try_clone().unwrap()).stderr(out);
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         if let Some(folder) = &job.folder {

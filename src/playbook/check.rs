@@ -238,7 +238,7 @@ fn single_action(step: &Step, spot: &Spot<'_>) -> Result<Action, Error> {
             "",
             "this step has no action",
             "give it one of: ask, backup, check, command, copy, file, git, hotfix, link, \
-             migrate, notify, os_patch, package, process, reboot, remind, remove, restore, retention, service, snapshot, sync; or `include`",
+             migrate, mysql, notify, os_patch, package, process, reboot, remind, remove, restore, retention, service, snapshot, sync; or `include`",
         )),
         n => {
             let second = format!("/{}", actions[1].name());
@@ -256,7 +256,18 @@ fn misplaced(phase: Phase, step: &Step, action: &Action, spot: &Spot<'_>) -> Vec
     let below = format!("/{name}");
     let mutates = matches!(
         name,
-        "git" | "hotfix" | "link" | "migrate" | "os_patch" | "package" | "reboot" | "remove" | "restore" | "service" | "sync"
+        "git"
+            | "hotfix"
+            | "link"
+            | "migrate"
+            | "mysql"
+            | "os_patch"
+            | "package"
+            | "reboot"
+            | "remove"
+            | "restore"
+            | "service"
+            | "sync"
     );
     if name == "notify" && !matches!(phase, Phase::Stage | Phase::Close) {
         let next =

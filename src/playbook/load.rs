@@ -37,13 +37,25 @@ impl LoadedPlaybook {
         self.file_of(step).position(&format!("{}{below}", step.pointer))
     }
 
-    /// The components that `sync` steps name, so far as no template stands in the name: what a kit must be read for.
+    /// The components that steps name, so far as no template stands in the name: what a kit must be read for.
     pub fn components(&self) -> BTreeSet<String> {
-        let syncs = self.steps.iter().filter_map(|s| match &s.action {
+        self.components_of(|step| !matches!(step.action, Action::Mysql(_)) || step.step.when.is_none())
+    }
+
+    /// Components that are read where the kit has them: those that only steps with a condition name, which may be that
+    /// they are there (`'MySQL' in kit.components`).
+    pub fn optional_components(&self) -> BTreeSet<String> {
+        let needed = self.components();
+        self.components_of(|_| true).into_iter().filter(|name| !needed.contains(name)).collect()
+    }
+
+    fn components_of(&self, counts: impl Fn(&LoadedStep) -> bool) -> BTreeSet<String> {
+        let named = self.steps.iter().filter(|step| counts(step)).filter_map(|step| match &step.action {
             Action::Sync(sync) => Some(sync.component.clone()),
+            Action::Mysql(mysql) => Some(mysql.component.clone()),
             _ => None,
         });
-        syncs.filter(|name| !crate::template::is_template(name)).collect()
+        named.filter(|name| !crate::template::is_template(name)).collect()
     }
 }
 

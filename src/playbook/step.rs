@@ -138,6 +138,8 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migrate: Option<actions::migrate::Migrate>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mysql: Option<actions::mysql::Mysql>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify: Option<actions::notify::Notify>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub os_patch: Option<actions::os_patch::OsPatch>,
@@ -177,6 +179,7 @@ impl Step {
             self.hotfix.clone().map(Action::Hotfix),
             self.link.clone().map(Action::Link),
             self.migrate.clone().map(Action::Migrate),
+            self.mysql.clone().map(|mysql| Action::Mysql(Box::new(mysql))),
             self.notify.clone().map(Action::Notify),
             self.os_patch.clone().map(Action::OsPatch),
             self.package.clone().map(Action::Package),

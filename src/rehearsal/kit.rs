@@ -224,19 +224,8 @@ fn write_all(folder: &Path, files: &Files) -> Result<()> {
         }
         std::fs::write(&native, content).cannot(what)?;
         if *run {
-            make_executable(&native)?;
+            super::make_executable(&native)?;
         }
     }
-    Ok(())
-}
-
-#[cfg(unix)]
-fn make_executable(path: &Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).cannot(|| format!("make {} executable", path.display()))
-}
-
-#[cfg(not(unix))]
-fn make_executable(_path: &Path) -> Result<()> {
     Ok(())
 }

@@ -6,6 +6,7 @@
 mod content;
 mod git;
 mod kit;
+pub mod mysql;
 mod sandbox;
 mod settings;
 mod shape;
@@ -34,6 +35,17 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
         }
         std::fs::copy(&source, &target).cannot(|| format!("copy {} to {}", source.display(), target.display()))?;
     }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn make_executable(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).cannot(|| format!("make {} executable", path.display()))
+}
+
+#[cfg(not(unix))]
+fn make_executable(_path: &Path) -> Result<()> {
     Ok(())
 }
 

@@ -28,6 +28,8 @@ mod hotfix;
 mod kill;
 mod migrate;
 #[cfg(target_os = "linux")]
+mod mysql;
+#[cfg(target_os = "linux")]
 mod os_patch;
 #[cfg(target_os = "linux")]
 mod parts;

@@ -5,6 +5,7 @@ mod task;
 
 use super::git::remind_to_push;
 use super::moves::{Moves, MovesRecord, shown};
+use super::mysql::{file_of_server, remind_of_files, run_files};
 use super::remove::moves_file;
 use super::sync::counted;
 use super::sync::staging::give_file_rights;
@@ -44,6 +45,10 @@ pub struct Migrate {
     /// Skipped where the folder is no git work tree.
     #[serde(default)]
     pub only_in_git: bool,
+    /// The name of the secret that is MySQL's root password. With it, SQL files of migrations are run on the databases after
+    /// these were dumped to the place `backups`, which no undo takes back; without it they are named for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sql_password: Option<String>,
     /// The chain, put in when the plan is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
@@ -142,7 +147,8 @@ impl Migrate {
             shown: Shown { refs: prepared.refs.clone(), remotes: prepared.remotes.clone() },
             from: prepared.from.clone(),
             to: prepared.to.clone(),
-            left: prepared.left.iter().map(left_for_you).collect(),
+            sql: prepared.left.iter().filter_map(sql_file).collect(),
+            left: prepared.left.iter().filter(|left| sql_file(left).is_none()).map(ToString::to_string).collect(),
         };
         moves.result = serde_json::to_value(done).map_err(|e| Error::internal("cannot write a migration").because(e))?;
         let record = moves.write(file)?;
@@ -157,15 +163,38 @@ struct Done {
     from: String,
     to: String,
     left: Vec<String>,
+    /// Files of the server: the version that they lead from, and their names.
+    #[serde(default)]
+    sql: Vec<(String, String)>,
 }
 
-fn left_for_you(left: &crate::migrate::Left) -> String {
+fn sql_file(left: &crate::migrate::Left) -> Option<(String, String)> {
     match &left.what {
-        LeftWhat::Sql { file } => {
-            format!("the settings came from {}: run the SQL file {file} of the server on the databases, once", left.version)
-        }
-        _ => left.to_string(),
+        LeftWhat::Sql { file } => Some((left.version.clone(), file.clone())),
+        _ => None,
     }
+}
+
+/// Runs the SQL files of the migrations, or names them for a person.
+fn run_sql(migrate: &Migrate, cx: &StepContext<'_>, sql: &[(String, String)]) -> Result<()> {
+    let server = cx.native(&migrate.server)?;
+    let files: Option<Vec<PathBuf>> = sql.iter().map(|(_, file)| file_of_server(&server, file)).collect();
+    if let (Some(secret), Some(files)) = (&migrate.sql_password, files.filter(|files| !files.is_empty()))
+        && let Some(dump) = run_files(cx, secret, &files)?
+    {
+        let names: Vec<&str> = sql.iter().map(|(_, file)| file.as_str()).collect();
+        cx.progress.note(&format!(
+            "run on the databases, which were dumped to {} before: {}",
+            shown(cx, &dump),
+            names.join(", ")
+        ));
+        return Ok(());
+    }
+    for (version, file) in sql {
+        let text = format!("the settings came from {version}: run the SQL file {file} of the server on the databases, once");
+        cx.progress.remind(&text);
+    }
+    Ok(())
 }
 
 impl Perform for Migrate {
@@ -233,6 +262,7 @@ impl Perform for Migrate {
         cx.undo_log.intend(UndoRecord::Migrate(MigrateUndo { moves: record, shown: done.shown.clone() }))?;
         moves.run(cx)?;
         task::run(cx, &Task::Show(done.shown))?;
+        run_sql(self, cx, &done.sql)?;
         done.left.iter().for_each(|text| cx.progress.remind(text));
         let summary = format!("from {} to {}, {}", done.from, done.to, counted(moves.ins.len().max(moves.outs.len()), "path"));
         Ok(Applied::changed(summary).with_result(serde_json::json!({ "from": done.from, "to": done.to })))
@@ -257,6 +287,7 @@ impl MigrateUndo {
     /// When a rename is refused, or git cannot be run.
     pub fn undo(&self, cx: &StepContext<'_>) -> Result<Undone> {
         let mut undone = self.moves.undo(cx)?;
+        remind_of_files(cx)?;
         if let Answer::TakenBack(taken_back) = task::run(cx, &Task::TakeBack(self.shown.clone()))? {
             undone.left.extend(taken_back.left);
             taken_back.to_push.iter().for_each(|tree| remind_to_push(cx, tree));

@@ -77,6 +77,7 @@ fn action() -> Migrate {
         to: Some(String::new()),
         server: server(),
         only_in_git: false,
+        sql_password: None,
         links: Some(Chain { links: vec![link("1.0.0", Some(migration)), link("1.0.1", None), link("1.1.0", None)] }),
     }
 }

@@ -68,7 +68,7 @@ struct Kept {
     index: TreeIndex,
 }
 
-/// Targets of the plan's `sync` and `migrate` steps and everything that its programs say they write to.
+/// Targets of the plan's `sync`, `migrate` and `mysql` steps and everything that its programs say they write to.
 ///
 /// # Errors
 /// When a place of a step is none.
@@ -88,6 +88,11 @@ fn guarded_folders(plan: &InstrumentPlan, steps: &[PlanStep]) -> Result<Vec<Guar
             // What git keeps in it is looked at by the migration itself.
             let folder = migrate.at.resolve(&plan.places)?;
             all.push(Guarded { folder, component: None, except: vec![".git".to_owned()], only: None });
+        }
+        if let Action::Mysql(mysql) = &step.action {
+            // The data folder is the server's own, and is judged by its rows.
+            let folder = mysql.to.resolve(&plan.places)?;
+            all.push(Guarded { folder, component: None, except: Vec::new(), only: None });
         }
         for folder in &step.writes {
             all.push(Guarded { folder: folder.clone(), component: None, except: Vec::new(), only: None });
@@ -208,6 +213,7 @@ pub(crate) fn changes_files(step: &PlanStep) -> bool {
             | Action::Remove(_)
             | Action::Link(_)
             | Action::Migrate(_)
+            | Action::Mysql(_)
             | Action::Restore(_)
             | Action::Git(_)
     ) || matches!(&step.action, Action::Hotfix(hotfix) if hotfix.changes_files());

@@ -71,6 +71,9 @@ impl Driver {
         for step in self.foreseen(step)? {
             // Content that is half there serves nobody.
             let deadline = self.run.deadline(step.timeout.0).unless_stopping();
+            if matches!(step.action, Action::Mysql(_)) {
+                self.wait_for_secrets(&step, &deadline)?;
+            }
             let bench = Bench::new(self, self.source(), &step, "stage".to_owned(), deadline);
             total += step.action.performer().stage(&bench.context())?;
         }
@@ -140,7 +143,7 @@ impl Driver {
         .next("make room (old backups, data that nobody needs), then run it again"))
     }
 
-    /// True when the playbook stops nothing for nothing, and no `sync` or `hotfix` step has anything to change.
+    /// True when the playbook stops nothing for nothing, and no `sync`, `hotfix` or `mysql` step has anything to change.
     pub(super) fn nothing_differs(&self) -> Result<bool> {
         // Once it was stopped, IBEX has to be started again, whatever the folders hold by now.
         if !self.run.plan.only_if_differs || self.resume.outage_started.is_some() {

@@ -2,13 +2,13 @@
 
 use super::late::{Item, items_of, rendered};
 use super::{Bench, Driver, Halt, Source};
-use crate::actions::{Action, Applied, command};
+use crate::actions::Applied;
 use crate::agent::journal::Body;
 use crate::agent::resume::StepEnd;
 use crate::agent::run::cancelled;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{EventKind, LongStep, Outcome};
-use crate::plan::PlanStep;
+use crate::plan::{self, PlanStep};
 use crate::playbook::{OnFailure, Phase};
 use crate::template;
 use crate::units::millis;
@@ -96,8 +96,8 @@ impl Driver {
     }
 
     /// A worker that came back has no secrets until a controller comes.
-    fn wait_for_secrets(&self, step: &PlanStep, deadline: &crate::actions::Deadline) -> Result<()> {
-        let wanted = secrets_of(&step.action);
+    pub(super) fn wait_for_secrets(&self, step: &PlanStep, deadline: &crate::actions::Deadline) -> Result<()> {
+        let wanted: Vec<&str> = plan::secrets(&step.action).into_iter().map(|(_, name)| name).collect();
         if wanted.is_empty() {
             return Ok(());
         }
@@ -178,14 +178,4 @@ fn together(mut all: Vec<Applied>, repeated: bool) -> Applied {
         summary: format!("{} items, {changed} changed", all.len()),
         result: all.into_iter().map(|a| a.result).collect(),
     }
-}
-
-/// The names of the secrets that an action hands to a program.
-fn secrets_of(action: &Action) -> Vec<String> {
-    let Action::Command(command) = action else { return Vec::new() };
-    let in_environment = command.env.values().filter_map(|value| match value {
-        command::EnvValue::Secret(name) => Some(name.clone()),
-        command::EnvValue::Value(_) => None,
-    });
-    command.stdin_secret.iter().cloned().chain(in_environment).collect()
 }

@@ -117,7 +117,7 @@ fn hold(options: &RunOptions, wanted: &Wanted<'_>) -> Hold {
 }
 
 fn load_kit(fleet: &Fleet, playbook: &LoadedPlaybook, wanted: Option<&str>, cache: &std::path::Path) -> Result<Option<Kit>> {
-    let components: Vec<String> = playbook.components().into_iter().collect();
+    let mut components: Vec<String> = playbook.components().into_iter().collect();
     if components.is_empty() && wanted.is_none() {
         return Ok(None);
     }
@@ -127,6 +127,11 @@ fn load_kit(fleet: &Fleet, playbook: &LoadedPlaybook, wanted: Option<&str>, cach
     })?;
     let store = KitStore::open(&folder, cache);
     let release = store.choose(wanted)?;
+    for component in playbook.optional_components() {
+        if store.has(&release, &component)? {
+            components.push(component);
+        }
+    }
     store.load(&release, &components, &|_| {}).map(Some).map_err(|e| located(e, playbook))
 }
 
@@ -135,9 +140,15 @@ fn located(error: Error, playbook: &LoadedPlaybook) -> Error {
     let named = |component: &str| {
         error.kind() == ErrorKind::BadInput && error.details().message.ends_with(&format!("component `{component}`"))
     };
-    let step = playbook.steps.iter().find(|s| matches!(&s.action, Action::Sync(sync) if named(&sync.component)));
+    let step = playbook.steps.iter().find(|s| match &s.action {
+        Action::Sync(sync) => named(&sync.component),
+        Action::Mysql(mysql) => named(&mysql.component),
+        _ => false,
+    });
     match step {
-        Some(step) if error.details().position.is_none() => error.at(playbook.position(step, "/sync/component")),
+        Some(step) if error.details().position.is_none() => {
+            error.at(playbook.position(step, &format!("/{}/component", step.action.name())))
+        }
         _ => error,
     }
 }

@@ -2,18 +2,19 @@
 //! are simulated in a state file.
 
 mod processes;
+mod services;
 mod state;
 #[cfg(test)]
 mod tests;
 mod updates;
 
 use super::updates::{Program, Update};
-use super::{Platform, ProcessInfo, ServiceControl, ServiceStatus};
+use super::{Platform, ProcessInfo, ServiceControl, ServiceDefinition, ServiceStatus};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::paths::{Drives, WinPath};
 use rustix::process::{Pid, Signal};
 use serde::Deserialize;
-use state::{SimulatedService, StateFile};
+use state::StateFile;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -100,19 +101,25 @@ impl Platform for Sandbox {
                 self.kill(program.pid)?;
             }
         }
-        let mut ends_agent = false;
+        let (mut ends_agent, mut started) = (false, Vec::new());
         self.state.change(|state| {
             ends_agent = state.restart_ends_agent;
             state.boot_id = state::new_boot_id()?;
             state.pending_reboot = None;
             state.updates.iter_mut().for_each(|update| update.waits_for_restart = false);
-            for service in state.services.values_mut() {
+            for (name, service) in &mut state.services {
                 service.stopping = false;
                 service.pid = None;
                 service.running = service.automatic && service.broken.is_none();
+                if service.running {
+                    let begun = self.run_service(name, service)?;
+                    service.pid = begun.as_ref().map(|begun| begun.pid);
+                    started.extend(begun);
+                }
             }
             Ok(())
         })?;
+        started.into_iter().try_for_each(services::Begun::go_on)?;
         if ends_agent {
             // This process comes last, in the middle of whatever it is at.
             for pid in processes::agents(&self.root) {
@@ -128,41 +135,28 @@ impl Platform for Sandbox {
     }
 
     fn service(&self, name: &str) -> Result<Option<ServiceStatus>> {
-        Ok(find(&self.state.read()?.services, name).map(|(_, service)| status(service)))
+        Ok(services::find(&self.state.read()?.services, name).map(|(_, service)| services::status(service)))
     }
 
     fn control_service(&self, name: &str, control: ServiceControl) -> Result<()> {
-        self.state.change(|state| {
-            let Some(key) = find(&state.services, name).map(|(key, _)| key.clone()) else {
-                let near = crate::nearest::nearest(name, state.services.keys().map(String::as_str));
-                let hint = near.map_or_else(|| "see the inventory for its name".to_owned(), |n| format!("did you mean `{n}`?"));
-                return Err(Error::step_failed(format!("there is no service {name}")).next(hint));
-            };
-            let Some(service) = state.services.get_mut(&key) else { return Ok(()) };
-            match control {
-                ServiceControl::Start => {
-                    if let Some(why) = &service.broken {
-                        return Err(Error::step_failed(format!("the service {name} did not start")).because(why));
-                    }
-                    if status(service) != ServiceStatus::Running {
-                        (service.running, service.stopping, service.pid) = (true, false, None);
-                    }
-                }
-                ServiceControl::Stop if service.stubborn && service.running => service.stopping = true,
-                ServiceControl::Stop => {
-                    if let Some(pid) = service.pid.take() {
-                        kill(pid)?;
-                    }
-                    service.running = false;
-                }
-            }
-            Ok(())
-        })
+        self.control(name, control)
+    }
+
+    fn service_definition(&self, name: &str) -> Result<Option<ServiceDefinition>> {
+        Ok(services::find(&self.state.read()?.services, name).and_then(|(name, service)| services::definition(name, service)))
+    }
+
+    fn register_service(&self, definition: &ServiceDefinition) -> Result<()> {
+        self.register(definition)
+    }
+
+    fn remove_service(&self, name: &str) -> Result<()> {
+        self.unregister(name)
     }
 
     fn service_process(&self, name: &str) -> Result<Option<u32>> {
         let state = self.state.read()?;
-        Ok(find(&state.services, name).and_then(|(_, s)| s.pid).filter(|pid| processes::is_running(*pid)))
+        Ok(services::find(&state.services, name).and_then(|(_, s)| s.pid).filter(|pid| processes::is_running(*pid)))
     }
 
     fn processes(&self) -> Result<Vec<ProcessInfo>> {
@@ -258,23 +252,6 @@ impl Platform for Sandbox {
 
     fn windows_path(&self, native: &Path) -> Option<WinPath> {
         self.drives.windows(native)
-    }
-}
-
-/// A service by its name; Windows ignores case.
-fn find<'a>(
-    services: &'a std::collections::BTreeMap<String, SimulatedService>,
-    name: &str,
-) -> Option<(&'a String, &'a SimulatedService)> {
-    services.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))
-}
-
-fn status(service: &SimulatedService) -> ServiceStatus {
-    let alive = service.pid.is_none_or(processes::is_running);
-    match (service.running && alive, service.stopping) {
-        (true, true) => ServiceStatus::Stopping,
-        (true, false) => ServiceStatus::Running,
-        (false, _) => ServiceStatus::Stopped,
     }
 }
 

@@ -72,7 +72,7 @@ impl Default for State {
     }
 }
 
-/// A service that only exists in the state file.
+/// A service of the state file. One without a program is only simulated; that of another one really runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct SimulatedService {
@@ -85,17 +85,39 @@ pub(super) struct SimulatedService {
     /// Asked to stop, it stays at stopping until its process is ended.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) stubborn: bool,
-    /// A stubborn service that was asked to stop.
+    /// A stubborn service, or one with a program, that was asked to stop.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) stopping: bool,
     /// Why it refuses to start, when it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) broken: Option<String>,
+    /// What is started: a native path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) program: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) arguments: Vec<String>,
+    /// An automatic one comes after everything else.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) delayed: bool,
+    /// The system would start it again when it ends by itself.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) restarts: bool,
 }
 
 impl Default for SimulatedService {
     fn default() -> Self {
-        Self { running: true, automatic: true, pid: None, stubborn: false, stopping: false, broken: None }
+        Self {
+            running: true,
+            automatic: true,
+            pid: None,
+            stubborn: false,
+            stopping: false,
+            broken: None,
+            program: None,
+            arguments: Vec::new(),
+            delayed: false,
+            restarts: false,
+        }
     }
 }
 

@@ -165,6 +165,7 @@ fn an_instrument_as_json_has_every_setting() {
   ],
   "host": "NDXZOOM.isis",
   "kits": "push",
+  "layout": "plain",
   "name": "NDXZOOM",
   "origins": {
     "/accounts/instrument/session": "defaults",
@@ -395,7 +396,7 @@ fn the_schema_knows_every_key_of_the_shipped_inventory() {
     let schema: serde_json::Value =
         serde_json::from_slice(&shipped().args(["schema", "inventory"]).assert().success().get_output().stdout).unwrap();
     let keys = schema["$defs"]["Settings"]["properties"].as_object().unwrap();
-    for key in ["groups", "host", "transport", "accounts", "kits", "places", "vars", "secrets", "seci"] {
+    for key in ["groups", "host", "transport", "accounts", "kits", "layout", "places", "vars", "secrets", "seci"] {
         assert!(keys.get(key).is_some_and(|k| k.to_string().contains("description")), "{key}");
     }
     assert_eq!(schema["$defs"]["Settings"]["additionalProperties"], serde_json::json!(false));

@@ -431,9 +431,17 @@ fn the_shipped_playbooks_fit_the_shipped_inventory() {
     kit.components.insert("MySQL".to_owned(), component("MySQL", "", &["mysql-8.4.3-winx64.zip"]));
     for listed in playbook::list(Path::new("playbooks")).unwrap() {
         let playbook = playbook::load(Path::new("playbooks"), &listed.name).unwrap();
+        // What their commands give, and where these make sense.
+        let set: &[(&str, &str)] = match listed.name.as_str() {
+            "install" => &[("profile", "new")],
+            "switch" => &[("to", "seci")],
+            _ => &[],
+        };
+        let instruments: Vec<_> = inventory.instruments.iter().filter(|i| listed.name != "switch" || i.seci.is_some()).collect();
+        let count = instruments.len();
         let plan = plan::make(&PlanRequest {
             playbook: &playbook,
-            instruments: inventory.instruments.iter().collect(),
+            instruments,
             inventory: &inventory,
             kit: Some(&kit),
             run: RunId("r".to_owned()),
@@ -445,10 +453,10 @@ fn the_shipped_playbooks_fit_the_shipped_inventory() {
             skip_tags: Vec::new(),
             hotfixes: HotfixPolicy::default(),
             patches: &PatchStore::open(Path::new("not needed")),
-            set: BTreeMap::new(),
+            set: set.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect(),
         });
         let plan = plan.unwrap_or_else(|e| panic!("{}: {}", listed.name, told(&e)));
-        assert_eq!(plan.targets.len(), inventory.instruments.len());
+        assert_eq!(plan.targets.len(), count);
         let view = plan::view(&plan).unwrap();
         let stays: &[&str] = match listed.name.as_str() {
             "os-patch" => &["updates of the operating system"],
@@ -457,4 +465,60 @@ fn the_shipped_playbooks_fit_the_shipped_inventory() {
         };
         assert_eq!(view.instruments[0].cannot_undo, stays, "{}", listed.name);
     }
+}
+
+#[test]
+fn a_task_holds_the_plan_of_the_playbook_beside_it() {
+    let mut bench = Bench::new(
+        r"playbook: t
+apply:
+  - task: {name: look, playbook: inner, set: {what: '{{ name }}'}, start_by: instrument}
+",
+    );
+    let inner = bench.folder.path().join("inner.yaml");
+    std::fs::write(&inner, "playbook: inner\nvars: {what: ''}\nclose:\n  - remind: {text: 'look at {{ what }}'}\n").unwrap();
+    let plan = bench.plan().unwrap();
+    let held = action(&plan.targets[0].plan.steps[0])["task"]["plan"].clone();
+    assert_eq!(held["instrument"], "NDXLARMOR");
+    assert_eq!(held["steps"][0]["action"]["remind"]["text"], "look at NDXLARMOR");
+    assert!(plan.sources.contains_key(&inner.display().to_string()), "a change of it is noticed: {:?}", plan.sources);
+    bench.run = "r2";
+    assert_eq!(bench.plan().unwrap().digest().unwrap(), plan.digest().unwrap(), "the run's name is not part of it");
+}
+
+#[test]
+fn a_task_cannot_hold_what_needs_a_controller() {
+    let of = |inner: &str| {
+        let bench = Bench::new("playbook: t\napply:\n  - task: {name: look, playbook: inner}\n");
+        std::fs::write(bench.folder.path().join("inner.yaml"), format!("playbook: inner\n{inner}")).unwrap();
+        bench.mistake()
+    };
+    let kit = of("apply:\n  - sync: {component: EPICS, to: server}\n");
+    assert!(kit.contains("a task cannot carry out the playbook `inner`: it needs a kit"), "{kit}");
+    assert!(kit.contains("t.yaml:3:"), "{kit}");
+    let itself = of("apply:\n  - task: {name: again, playbook: inner}\n");
+    assert!(itself.contains("it registers tasks itself"), "{itself}");
+    let secret = of("apply:\n  - command: {run: x, env: {A: {secret: mysql_root}}}\n    undo: none\n");
+    assert!(secret.contains("it uses the secret `mysql_root`"), "{secret}");
+    let missing = Bench::new("playbook: t\napply:\n  - task: {name: look, playbook: nowhere}\n").mistake();
+    assert!(missing.contains("there is no playbook `nowhere`") && missing.contains("t.yaml:3:"), "{missing}");
+    let variable = Bench::new("playbook: t\napply:\n  - task: {name: look, playbook: inner, set: {wht: 1}}\n");
+    std::fs::write(variable.folder.path().join("inner.yaml"), "playbook: inner\nclose:\n  - remind: {text: a}\n").unwrap();
+    assert!(variable.mistake().contains("nothing uses a variable `wht`"), "{}", variable.mistake());
+}
+
+#[test]
+fn a_linked_layout_tells_each_component_where_versions_lie() {
+    let steps = |layout: &str| {
+        let bench = Bench::new(
+            "playbook: t\napply:\n  - sync: {component: EPICS, to: server}\n  - sync: {component: Client, to: C:\\x}\n",
+        );
+        let text = INVENTORY.replace("  NDXLARMOR: {", &format!("  NDXLARMOR: {{{layout}"));
+        std::fs::write(bench.folder.path().join("inventory.yaml"), text).unwrap();
+        bench.steps()
+    };
+    let linked = steps("layout: {linked: {versions: 'E:\\{{ name }}'}}, ");
+    assert_eq!(action(&linked[0])["sync"]["versions"], "E:\\NDXLARMOR");
+    assert_eq!(action(&linked[1])["sync"]["versions"], Value::Null, "it has no place of its own");
+    assert_eq!(action(&steps("layout: plain, ")[0])["sync"]["versions"], Value::Null);
 }

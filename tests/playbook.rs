@@ -46,10 +46,23 @@ fn messages(playbook: &str, others: &[(&str, &str)]) -> String {
 fn the_shipped_playbooks_are_well() {
     let listed = playbook::list(Path::new("playbooks")).unwrap();
     let names: Vec<&str> = listed.iter().map(|l| l.name.as_str()).collect();
-    assert_eq!(
-        names,
-        ["backup", "check", "hotfix", "migrate", "mysql", "os-patch", "release", "restore", "settings", "software"]
-    );
+    let shipped = [
+        "backup",
+        "check",
+        "hotfix",
+        "install",
+        "labview",
+        "migrate",
+        "mysql",
+        "os-patch",
+        "release",
+        "restore",
+        "settings",
+        "software",
+        "switch",
+        "switching",
+    ];
+    assert_eq!(names, shipped);
     for playbook in &listed {
         let problems = playbook::problems(Path::new("playbooks"), &playbook.name);
         assert_eq!(problems, [], "{}", playbook.name);
@@ -67,9 +80,10 @@ fn included_steps_stand_in_their_place() {
         "stop IBEX",
         "stop IBEX, whatever is being measured",
         "nothing runs from the folders that change",
+        "nothing that SECI uses runs from the folders that change",
         "no automatic start",
     ];
-    assert_eq!(apply[..5], first);
+    assert_eq!(apply[..6], first);
     assert_eq!(apply.last(), Some(&"start IBEX"));
     assert_eq!(release.components().into_iter().collect::<Vec<_>>(), ["Client", "EPICS", "genie_python_3"]);
     assert_eq!(release.files.len(), 10);
@@ -103,7 +117,7 @@ stage:
     2 | stage:
     3 |   - name: nothing
       |     ^
-    next: give it one of: ask, backup, check, command, copy, file, git, hotfix, link, migrate, mysql, notify, os_patch, package, process, reboot, remind, remove, restore, retention, service, snapshot, sync; or `include`
+    next: give it one of: ask, backup, check, clone, command, copy, file, git, hotfix, link, migrate, mysql, notify, os_patch, package, process, reboot, remind, remove, restore, retention, service, snapshot, sync, task; or `include`
 
     t.yaml:5:5: this step has two actions: `remind` and `check`
     3 |   - name: nothing

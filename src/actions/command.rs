@@ -8,6 +8,8 @@ use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::files::write_json;
 use crate::paths::{Place, WinPath};
+use crate::platform::facts::Systems;
+use crate::platform::systems::ActiveSystem;
 use crate::playbook::UndoSpec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -52,6 +54,10 @@ pub struct Command {
     /// Skipped when this line succeeds (exit code 0).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unless: Option<String>,
+    /// Runs only while one of these control systems is active (`ibex`, `mini`, `seci`, `none`), by a look at that moment; else
+    /// it is skipped. An `undo` says by it what must not be started or stopped when somebody has switched since.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub systems: Vec<ActiveSystem>,
     /// Changes nothing: its outcome is `ok`, and it needs no undo.
     #[serde(default)]
     pub read_only: bool,
@@ -105,8 +111,14 @@ impl Command {
         Ok(external.at(self.at.as_ref().map(|at| cx.native(at)).transpose()?))
     }
 
-    /// Why there is nothing to do, by `creates` and `unless`.
+    /// Why there is nothing to do, by `systems`, `creates` and `unless`.
     fn not_needed(&self, cx: &StepContext<'_>) -> Result<Option<String>> {
+        if !self.systems.is_empty() {
+            let active = Systems::now(cx.platform, cx.drives, &cx.plan.places)?.active();
+            if !self.systems.contains(&active) {
+                return Ok(Some(format!("{} is active", active.name())));
+            }
+        }
         if let Some(creates) = &self.creates
             && cx.native(creates)?.exists()
         {
@@ -190,7 +202,7 @@ impl Perform for Command {
     }
 
     fn probe(&self, cx: &StepContext<'_>) -> Result<Probe> {
-        let certain = self.creates.is_some() || self.unless.is_some();
+        let certain = self.creates.is_some() || self.unless.is_some() || !self.systems.is_empty();
         let (difference, summary) = match self.not_needed(cx)? {
             Some(why) => (Difference::None, why),
             None if certain => (Difference::Some, format!("`{}` would run", self.shown())),

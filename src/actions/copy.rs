@@ -72,7 +72,14 @@ impl Look {
     }
 
     fn staging<'a>(&'a self, areas: &'a Areas) -> Staging<'a> {
-        Staging { target: &self.to, areas, wanted: &self.wanted, installed: &self.installed, source: Source::Folder(&self.from) }
+        Staging {
+            target: &self.to,
+            here: &self.to,
+            areas,
+            wanted: &self.wanted,
+            installed: &self.installed,
+            source: Source::Folder(&self.from),
+        }
     }
 }
 

@@ -24,6 +24,7 @@ pub mod retention;
 pub mod service;
 pub mod snapshot;
 pub mod sync;
+pub mod task;
 pub mod volumes;
 pub mod writes;
 
@@ -55,6 +56,7 @@ pub enum Action {
     Ask(ask::Ask),
     Backup(backup::Backup),
     Check(Box<check::Check>),
+    Clone(git::clone::Clone),
     Command(command::Command),
     Copy(copy::Copy),
     File(file::File),
@@ -75,6 +77,7 @@ pub enum Action {
     Service(service::Service),
     Snapshot(snapshot::Snapshot),
     Sync(sync::Sync),
+    Task(task::Task),
 }
 
 impl Action {
@@ -84,6 +87,7 @@ impl Action {
             Self::Ask(_) => "ask",
             Self::Backup(_) => "backup",
             Self::Check(_) => "check",
+            Self::Clone(_) => "clone",
             Self::Command(_) => "command",
             Self::Copy(_) => "copy",
             Self::File(_) => "file",
@@ -104,6 +108,7 @@ impl Action {
             Self::Service(_) => "service",
             Self::Snapshot(_) => "snapshot",
             Self::Sync(_) => "sync",
+            Self::Task(_) => "task",
         }
     }
 
@@ -122,6 +127,7 @@ impl Action {
             Self::Ask(a) => a,
             Self::Backup(a) => a,
             Self::Check(a) => &**a,
+            Self::Clone(a) => a,
             Self::Command(a) => a,
             Self::Copy(a) => a,
             Self::File(a) => a,
@@ -142,6 +148,7 @@ impl Action {
             Self::Service(a) => a,
             Self::Snapshot(a) => a,
             Self::Sync(a) => a,
+            Self::Task(a) => a,
         }
     }
 }

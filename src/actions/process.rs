@@ -20,6 +20,9 @@ pub struct Process {
     /// Programs with one of these names, for example `ibex-client.exe`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub named: Vec<String>,
+    /// Programs with these names do not count, and are never ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spare: Vec<String>,
     /// `none`: they have ended. `running`: there is at least one.
     pub state: ProcessState,
     /// How long to wait; 30 s unless said.
@@ -54,6 +57,7 @@ pub(super) struct Wanted {
     /// The places as the playbook has them, with their resolved folders.
     folders: Vec<(Place, PathBuf)>,
     names: Vec<String>,
+    spared: Vec<String>,
 }
 
 impl Wanted {
@@ -68,7 +72,14 @@ impl Wanted {
             // Links are followed, as the system does when it says where a program lies.
             folders.push((place.clone(), native.canonicalize().unwrap_or(native)));
         }
-        Ok(Self { folders, names: named.to_vec() })
+        Ok(Self { folders, names: named.to_vec(), spared: Vec::new() })
+    }
+
+    /// The same without programs of these names.
+    #[must_use]
+    fn without(mut self, spared: &[String]) -> Self {
+        self.spared = spared.to_vec();
+        self
     }
 
     /// The programs that are there now.
@@ -78,7 +89,11 @@ impl Wanted {
     }
 
     fn judge(&self, cx: &StepContext<'_>, process: ProcessInfo) -> Option<Found> {
-        let named = self.names.iter().any(|n| n.eq_ignore_ascii_case(&process.name));
+        let is_called = |names: &[String]| names.iter().any(|n| n.eq_ignore_ascii_case(&process.name));
+        if is_called(&self.spared) {
+            return None;
+        }
+        let named = is_called(&self.names);
         let runs = named || self.folders.iter().any(|(_, folder)| process.runs_below(folder));
         let stands = self.folders.iter().any(|(_, folder)| process.stands_below(folder));
         if !runs && !stands {
@@ -146,6 +161,10 @@ const USUAL_WAIT: Duration = Duration::from_secs(30);
 const AFTER_KILL: Duration = Duration::from_secs(10);
 
 impl Process {
+    fn wanted(&self, cx: &StepContext<'_>) -> Result<Wanted> {
+        Ok(Wanted::new(cx, &self.under, &self.named)?.without(&self.spare))
+    }
+
     /// Waits until no program is left; the wait is named after those that are.
     fn wait_until_none(&self, cx: &StepContext<'_>, wanted: &Wanted, deadline: &Deadline) -> Result<()> {
         loop {
@@ -222,7 +241,7 @@ impl Perform for Process {
     }
 
     fn probe(&self, cx: &StepContext<'_>) -> Result<Probe> {
-        let found = Wanted::new(cx, &self.under, &self.named)?.find(cx)?;
+        let found = self.wanted(cx)?.find(cx)?;
         let so = found.is_empty() == (self.state == ProcessState::None);
         let summary = if found.is_empty() { "none is running".to_owned() } else { list(&found) };
         let difference = if so { Difference::None } else { Difference::Some };
@@ -232,7 +251,7 @@ impl Perform for Process {
     }
 
     fn apply(&self, cx: &StepContext<'_>) -> Result<Applied> {
-        let wanted = Wanted::new(cx, &self.under, &self.named)?;
+        let wanted = self.wanted(cx)?;
         match self.state {
             ProcessState::None => self.none(cx, &wanted),
             ProcessState::Running => self.running(cx, &wanted),

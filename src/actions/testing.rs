@@ -9,7 +9,7 @@ use crate::events::{RunId, Unit};
 use crate::paths::{Drives, RelPath, WinPath};
 use crate::plan::{ComponentPlan, Hold, InstrumentPlan, LateTemplates, PlanStep};
 use crate::platform::updates::{Program, Update};
-use crate::platform::{Platform, ProcessInfo, ServiceControl, ServiceDefinition, ServiceStatus};
+use crate::platform::{Platform, ProcessInfo, ScheduledTask, ServiceControl, ServiceDefinition, ServiceStatus};
 use crate::playbook::{OnFailure, Phase, RunAs};
 use crate::secrets::Secrets;
 use crate::units::Span;
@@ -361,6 +361,15 @@ impl Platform for World {
     }
     fn kill(&self, _pid: u32) -> Result<()> {
         no("processes")
+    }
+    fn task(&self, _name: &str) -> Result<Option<ScheduledTask>> {
+        Ok(None)
+    }
+    fn register_task(&self, _task: &ScheduledTask) -> Result<()> {
+        no("tasks")
+    }
+    fn remove_task(&self, _name: &str) -> Result<()> {
+        no("tasks")
     }
     fn logged_on(&self) -> Result<Vec<String>> {
         Ok(Vec::new())

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UndoRecord {
+    Clone(super::git::clone::CloneUndo),
     /// The program of the step's `undo:`.
     Command(super::command::Command),
     Copy(super::copy::CopyUndo),
@@ -22,7 +23,10 @@ pub enum UndoRecord {
     Remove(super::remove::RemoveUndo),
     Restore(super::restore::RestoreUndo),
     Service(super::service::ServiceUndo),
+    /// The link of a `sync` that keeps versions beside each other.
+    Switch(super::sync::linked::SwitchUndo),
     Sync(super::sync::SyncUndo),
+    Task(super::task::TaskUndo),
     /// The folders of a step's `writes:`.
     Writes(super::writes::WritesUndo),
 }
@@ -34,6 +38,7 @@ impl UndoRecord {
     /// When it cannot even be tried; what was tried and did not succeed is in [`Undone::left`].
     pub fn undo(&self, cx: &StepContext<'_>) -> Result<Undone> {
         match self {
+            Self::Clone(r) => r.undo(cx),
             Self::Command(r) => super::command::undo_by_command(r, cx),
             Self::Copy(r) => r.undo(cx),
             Self::File(r) => r.undo(cx),
@@ -46,7 +51,9 @@ impl UndoRecord {
             Self::Remove(r) => r.undo(cx),
             Self::Restore(r) => r.undo(cx),
             Self::Service(r) => r.undo(cx),
+            Self::Switch(r) => r.undo(cx),
             Self::Sync(r) => r.undo(cx),
+            Self::Task(r) => r.undo(cx),
             Self::Writes(r) => r.undo(cx),
         }
     }

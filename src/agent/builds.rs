@@ -3,8 +3,10 @@
 use super::home::Home;
 use super::journal;
 use super::resume::Resume;
+use crate::actions::task;
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::files;
 use crate::protocol::INCOMING;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -92,6 +94,13 @@ fn needed(home: &Home) -> BTreeSet<String> {
     .collect()
 }
 
+/// The builds that the scheduler's tasks start.
+fn of_tasks(home: &Home) -> BTreeSet<String> {
+    let files = std::fs::read_dir(home.folder().join(task::STORED)).into_iter().flatten().flatten();
+    let build = |entry: std::fs::DirEntry| files::read_json::<task::StoredTask>(&entry.path()).ok().flatten()?.build;
+    files.filter_map(build).collect()
+}
+
 /// Removes what was being brought by controllers that did not come back.
 pub(super) fn remove_stale(home: &Home) {
     for entry in std::fs::read_dir(home.folder().join("bin")).into_iter().flatten().flatten() {
@@ -105,7 +114,8 @@ pub(super) fn remove_stale(home: &Home) {
 
 /// Removes builds that nobody needs. What cannot be removed (it runs, on Windows) goes next time.
 fn prune(home: &Home, newest: &str) {
-    let needed = needed(home);
+    let mut needed = needed(home);
+    needed.extend(of_tasks(home));
     let mut others: Vec<(SystemTime, PathBuf)> = Vec::new();
     for entry in std::fs::read_dir(home.folder().join("bin")).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();

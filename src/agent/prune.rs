@@ -6,6 +6,7 @@ use super::resume::Resume;
 use super::rollback::RollbackOrder;
 use super::worker::Worker;
 use crate::actions::hotfix::installed;
+use crate::actions::sync::linked;
 use crate::actions::{UndoRecord, volumes};
 use crate::error::{Error, IoContext, Result};
 use crate::events::Outcome;
@@ -65,6 +66,7 @@ fn remove_undo_data(dir: &Path) -> Result<bool> {
         files::write(&dir.join(PRUNED), b"")?;
     }
     volumes::remove_areas(dir, true)?;
+    linked::remove_retired(dir)?;
     for index in ["before", "after", "half-undone"].map(|name| dir.join(name)).into_iter().filter(|index| index.exists()) {
         std::fs::remove_dir_all(&index).cannot(|| format!("remove {}", index.display()))?;
     }
@@ -113,6 +115,7 @@ pub(super) fn prune(worker: &Worker, keep: u32) -> Result<String> {
         finished += 1;
         if finished > keep {
             volumes::remove_areas(&dir, true)?;
+            linked::remove_retired(&dir)?;
             std::fs::remove_dir_all(&dir).cannot(|| format!("remove {}", dir.display()))?;
             removed += 1;
         }

@@ -11,12 +11,17 @@ use crate::actions::git::GitUndo;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::events::{EventKind, Outcome, RunId};
 use crate::files;
-use crate::paths::WinPath;
+use crate::paths::{Place, WinPath};
 use crate::plan::{Hold, InstrumentPlan};
+use crate::platform::facts::Systems;
+use crate::platform::systems::ActiveSystem;
 use crate::protocol::{RollbackOptions, RollbackPreview};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+/// With this file a machine starts IBEX when it starts itself.
+const AUTOSTART: &str = "var\\tmp\\ibex_running.txt";
 
 /// What is left to do when nobody knows any more what a run did.
 const DAMAGED: &str = "release again, which makes every file right, or restore a backup";
@@ -53,6 +58,7 @@ struct Finished {
 /// When it cannot be undone.
 pub(crate) fn preview(worker: &Worker, run: &str) -> Result<RollbackPreview> {
     let runs = to_undo(worker, run)?;
+    refuse_under_ibex(&worker.machine, &runs)?;
     let newer = newer_files(&worker.machine, &runs)?;
     Ok(RollbackPreview { runs: runs.iter().map(|r| r.plan.run.0.clone()).collect(), newer })
 }
@@ -63,6 +69,7 @@ pub(crate) fn preview(worker: &Worker, run: &str) -> Result<RollbackPreview> {
 /// When the run cannot be undone, or files were changed since and may not be discarded.
 pub(crate) fn order(worker: &Worker, run: &str, options: &RollbackOptions) -> Result<(RollbackOrder, InstrumentPlan)> {
     let runs = to_undo(worker, run)?;
+    refuse_under_ibex(&worker.machine, &runs)?;
     let newer = newer_files(&worker.machine, &runs)?;
     if !newer.is_empty() && !options.discard_newer {
         let shown: Vec<&str> = newer.iter().take(5).map(String::as_str).collect();
@@ -88,6 +95,34 @@ pub(crate) fn order(worker: &Worker, run: &str, options: &RollbackOptions) -> Re
     plan.playbook = "rollback".to_owned();
     plan.hold = Hold::No;
     Ok((RollbackOrder { runs: runs.into_iter().map(|r| r.plan.run).collect(), newer, untouched }, plan))
+}
+
+/// Refuses to take files back under IBEX that were changed while SECI was active: such a run neither stopped IBEX nor
+/// started it, so that taking it back would not either.
+fn refuse_under_ibex(machine: &Machine, runs: &[Finished]) -> Result<()> {
+    let Some(newest) = runs.first() else { return Ok(()) };
+    let mut ibex = Systems::now(&*machine.platform, &machine.drives, &newest.plan.places)?.active().is_ibex();
+    for run in runs {
+        let found = run.resume.facts.as_ref().and_then(|facts| facts.get("active_system")).and_then(|v| v.as_str());
+        if run.plan.playbook == SWITCH {
+            // Taken back, it makes that active which was so before.
+            ibex = matches!(found, Some("ibex" | "mini"));
+        } else if ibex && found == Some("seci") && run.resume.open_intents().any(|i| replaces_programs(&i.record)) {
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!("the run {} was made while SECI was active, and IBEX runs now: it would not be stopped", run.plan.run),
+            )
+            .next("stop IBEX at the instrument (`stop_ibex_server.bat`), roll back, and start it again"));
+        }
+    }
+    Ok(())
+}
+
+/// The playbook that changes between IBEX and SECI.
+const SWITCH: &str = "switch";
+
+fn replaces_programs(record: &UndoRecord) -> bool {
+    matches!(record, UndoRecord::Sync(_) | UndoRecord::Restore(_) | UndoRecord::Writes(_))
 }
 
 /// The run and all that were made after it and changed something, the newest first.
@@ -226,8 +261,21 @@ pub(crate) fn carry_out(driver: Driver, order: &RollbackOrder) -> Outcome {
         Err(error) => left.push(format!("nothing was undone, because files changed since could not be saved: {error}")),
     }
     name_kept(&driver, &kept);
+    remind_of_autostart(&driver);
     driver.run.emit(EventKind::RollbackFinished { ok: left.is_empty(), left: left.clone() });
     driver.finish_rollback(left)
+}
+
+/// The file that makes a restart start IBEX is put back with everything else. Under SECI nobody wants that.
+fn remind_of_autostart(driver: &Driver) {
+    let (machine, places) = (&driver.machine, &driver.run.plan.places);
+    let Ok(marker) = Place(AUTOSTART.to_owned()).resolve(places) else { return };
+    let there = machine.drives.native(&marker).is_ok_and(|path| path.exists());
+    let active = Systems::now(&*machine.platform, &machine.drives, places).map(|found| found.active());
+    if there && active.is_ok_and(|active| active == ActiveSystem::Seci) {
+        let text = format!("SECI is active, and {marker} is there again: remove it, or a restart of the machine starts IBEX");
+        driver.run.emit(EventKind::Reminder { text });
+    }
 }
 
 /// Says which files stay as somebody made them since.

@@ -1,6 +1,6 @@
 //! `ibexdeploy agent`: what transports and workers start; not for people.
 
-use super::{exit, write_out};
+use super::{GlobalOptions, exit, play, write_out};
 use crate::agent;
 use crate::content::ContentHash;
 use crate::error::{IoContext, Result};
@@ -52,6 +52,8 @@ enum Part {
         #[arg(long, value_name = "ID")]
         install: Option<String>,
     },
+    /// Carry out the plan that a task keeps in the agent's home
+    Play(play::Play),
     /// Run the program whose order comes on standard input
     Job {
         /// Where its output and exit code go
@@ -61,7 +63,7 @@ enum Part {
 }
 
 impl Agent {
-    pub(super) fn run(self) -> Result<u8> {
+    pub(super) fn run(self, global: &GlobalOptions) -> Result<u8> {
         match self.part {
             Part::Attach { root } => agent::attach(root.as_deref())?,
             Part::Worker { root } => {
@@ -82,6 +84,7 @@ impl Agent {
                 let task = install.map_or(updates::Task::List, |id| updates::Task::Install { id });
                 write_out(&(task.answer(root.as_deref())? + "\n"))?;
             }
+            Part::Play(play) => return play.run(global),
             Part::Job { folder } => agent::run_job(&folder)?,
         }
         Ok(exit::OK)

@@ -110,11 +110,15 @@ fn full(i: &Instrument) -> Value {
         KitTransfer::Push => json!("push"),
         KitTransfer::Pull { from } => json!({"pull": {"from": from}}),
     };
+    let layout = match &i.versions {
+        None => json!("plain"),
+        Some(versions) => json!({"linked": {"versions": versions}}),
+    };
     let origins: serde_json::Map<String, Value> =
         i.origins.iter().map(|(pointer, o)| (pointer.clone(), json!(o.layer.to_string()))).collect();
     json!({
         "name": i.name, "host": i.host, "groups": i.groups, "transport": i.transport_settings, "accounts": accounts,
-        "kits": kits, "places": i.places, "vars": i.vars, "secrets": i.secrets, "seci": i.seci, "origins": origins,
+        "kits": kits, "layout": layout, "places": i.places, "vars": i.vars, "secrets": i.secrets, "seci": i.seci, "origins": origins,
     })
 }
 

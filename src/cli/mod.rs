@@ -7,6 +7,7 @@ mod completions;
 mod config;
 mod exit;
 mod hotfix;
+mod install;
 mod inventory;
 mod kit;
 mod log;
@@ -17,6 +18,7 @@ mod options;
 mod os_patch;
 mod output;
 mod plan;
+mod play;
 mod playbook;
 mod release;
 mod restore;
@@ -26,6 +28,7 @@ mod runs;
 mod schema;
 mod stage;
 mod status;
+mod switch;
 mod table;
 mod trust;
 mod unlock;
@@ -65,6 +68,7 @@ enum Command {
     Check(check::Check),
     Completions(completions::Completions),
     Hotfix(hotfix::Hotfix),
+    Install(install::Install),
     Inventory(inventory::Inventory),
     Kit(kit::Kit),
     Man(man::Man),
@@ -81,6 +85,7 @@ enum Command {
     Schema(schema::Schema),
     Stage(stage::Stage),
     Status(status::Status),
+    Switch(switch::Switch),
     Trust(trust::Trust),
     Unlock(unlock::Unlock),
 }
@@ -89,11 +94,12 @@ impl Command {
     /// Runs the command; what it returns is the process's exit code.
     fn run(self, global: &GlobalOptions) -> Result<u8> {
         match self {
-            Self::Agent(c) => c.run(),
+            Self::Agent(c) => c.run(global),
             Self::Backup(c) => c.run(global),
             Self::Check(c) => c.run(global),
             Self::Completions(c) => c.run(),
             Self::Hotfix(c) => c.run(global),
+            Self::Install(c) => c.run(global),
             Self::Inventory(c) => c.run(global),
             Self::Kit(c) => c.run(global),
             Self::Man(c) => c.run(),
@@ -109,6 +115,7 @@ impl Command {
             Self::Schema(c) => c.run(),
             Self::Stage(c) => c.run(global),
             Self::Status(c) => c.run(global),
+            Self::Switch(c) => c.run(global),
             Self::Trust(c) => c.run(global),
             Self::Unlock(c) => c.run(global),
         }

@@ -59,6 +59,7 @@ impl Rollback {
             target: target.clone(),
         });
         let led = Led {
+            out: None,
             jobs: jobs.collect(),
             access: fleet.access(None, Some(&self.options.run))?,
             limits: limits(&fleet, &self.options.run)?,

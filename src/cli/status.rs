@@ -32,6 +32,7 @@ impl Status {
         let targets = fleet.bare_targets(&new_run(), "status");
         let talk = |target: Target, link: Link| Box::pin(look(target, link)) as _;
         let answers = ask(&fleet, &targets, self.jobs, self.within.0, Arc::new(talk))?;
+        let today = jiff::Zoned::now().date();
         let rows: Vec<StatusRow> = fleet
             .instruments()
             .into_iter()
@@ -42,7 +43,9 @@ impl Status {
                     Err(error) => (None, Some(error)),
                 };
                 let retire = instrument.seci.as_ref().map(|s| s.retire.map_or("not agreed".into(), |d| d.to_string()));
+                let retired = instrument.seci.as_ref().is_some_and(|s| s.retired_by(today).is_some());
                 StatusRow {
+                    seci_retired: retired,
                     instrument: instrument.name.clone(),
                     host: instrument.host.clone(),
                     seci_retires: retire,

@@ -48,6 +48,9 @@ pub(super) struct Settings {
     /// How a release's files get there: `push` (over the link), or `pull` (the instrument reads them from the share).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) kits: Option<Kits>,
+    /// How the programs lie on the disk: `plain` unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) layout: Option<Layout>,
     /// Names for folders, as absolute Windows paths; playbooks use the names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) places: BTreeMap<String, String>,
@@ -226,6 +229,24 @@ pub(super) struct Pull {
     pub(super) from: String,
 }
 
+/// How the programs lie on the disk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Layout {
+    /// A component's place is its folder, and a release changes the files in it.
+    Plain,
+    /// Each version has a folder of its own, and a component's place is a link to one of them.
+    Linked(Linked),
+}
+
+/// Versions beside each other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Linked {
+    /// The folder that they lie in, for example `E:\Versions`.
+    pub(super) versions: String,
+}
+
 /// Where a secret's value comes from when a run needs it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -260,6 +281,13 @@ pub struct Seci {
     #[serde(default, deserialize_with = "date", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub retire: Option<jiff::civil::Date>,
+}
+
+impl Seci {
+    /// Its retirement date, when that has come by `today`.
+    pub fn retired_by(&self, today: jiff::civil::Date) -> Option<jiff::civil::Date> {
+        self.retire.filter(|date| *date <= today)
+    }
 }
 
 /// A day, with what to write when it is not one.

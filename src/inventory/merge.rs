@@ -172,9 +172,9 @@ impl Merger {
     }
 }
 
-/// A choice (`transport`, `kits`, a secret's source) is replaced as a whole when another one is chosen.
+/// A choice (`transport`, `kits`, `layout`, a secret's source) is replaced as a whole when another one is chosen.
 fn merges(pointer: &str, old: &Map<String, Value>, new: &Map<String, Value>) -> bool {
     let parts: Vec<&str> = pointer.split('/').skip(1).collect();
-    let choice = matches!(parts[..], ["transport"] | ["kits"] | ["secrets", _]);
+    let choice = matches!(parts[..], ["transport"] | ["kits"] | ["layout"] | ["secrets", _]);
     !choice || old.keys().eq(new.keys())
 }

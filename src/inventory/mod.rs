@@ -49,6 +49,8 @@ pub struct Instrument {
     pub vars: BTreeMap<String, Value>,
     pub transport: TransportSpec,
     pub kits: KitTransfer,
+    /// The folder of versions that the places of components are links into; nothing where each place is a folder itself.
+    pub versions: Option<WinPath>,
     pub secrets: BTreeMap<String, SecretSource>,
     /// Present on hybrids.
     pub seci: Option<Seci>,

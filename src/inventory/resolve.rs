@@ -1,6 +1,6 @@
 //! Settings become an instrument: templates are rendered, paths and hosts checked.
 
-use super::file::{AgentSupply, Kits, SecretSource, Session, Settings, Ssh, Transport};
+use super::file::{AgentSupply, Kits, Layout, SecretSource, Session, Settings, Ssh, Transport};
 use super::merge::{Merged, Origin};
 use super::{Instrument, KitTransfer, names, placed, secrets};
 use crate::error::{Error, Result, SourcePosition};
@@ -36,6 +36,7 @@ pub(super) fn resolve(name: &str, merged: Merged, tree: &Tree, folder: &Path) ->
         name: name.to_owned(),
         accounts: here.accounts(&settings, &context)?,
         kits: here.kits(&settings, &context)?,
+        versions: here.versions(&settings, &context)?,
         secrets: here.secrets(&settings, folder)?,
         position: here.position("").unwrap_or_else(|| here.nowhere()),
         host,
@@ -195,6 +196,11 @@ impl Here<'_> {
                 Ok(KitTransfer::Pull { from })
             }
         }
+    }
+
+    fn versions(&self, settings: &Settings, context: &Context) -> Result<Option<WinPath>> {
+        let Some(Layout::Linked(linked)) = &settings.layout else { return Ok(None) };
+        self.path("/layout/linked/versions", "the folder of versions", &linked.versions, context).map(Some)
     }
 
     fn transport(&self, settings: &Settings, context: &Context, host: &str, folder: &Path) -> Result<(TransportSpec, Value)> {

@@ -14,6 +14,7 @@ pub(super) fn places(action: &Action) -> Vec<(String, &Place)> {
             found.push(("/backup/to".to_owned(), a.to.as_ref()));
         }
         Action::Check(a) => found.extend(check_places("/check", a)),
+        Action::Clone(a) => found.push(("/clone/to".to_owned(), Some(&a.to))),
         Action::Command(a) => found.extend(command_places(a)),
         Action::Copy(a) => {
             found.push(("/copy/from".to_owned(), Some(&a.from)));
@@ -57,6 +58,7 @@ pub(super) fn places(action: &Action) -> Vec<(String, &Place)> {
             found.push(("/snapshot/save".to_owned(), a.save.as_ref()));
         }
         Action::Sync(a) => found.push(("/sync/to".to_owned(), Some(&a.to))),
+        Action::Task(a) => found.push(("/task/report".to_owned(), a.report.as_ref())),
         // Of a hotfix only those count that its archive has files for.
         Action::Ask(_) | Action::Hotfix(_) | Action::Notify(_) | Action::Reboot(_) | Action::Remind(_) | Action::Service(_) => {}
     }

@@ -6,10 +6,11 @@ use crate::units::Span;
 use std::time::Duration;
 
 /// How long one attempt of an action may take, in minutes, unless the step says `timeout:`.
-pub const TIMEOUTS: [(&str, u64); 22] = [
+pub const TIMEOUTS: [(&str, u64); 25] = [
     ("ask", 60),
     ("backup", 60),
     ("check", 2),
+    ("clone", 30),
     ("command", 10),
     ("copy", 30),
     ("file", 2),
@@ -30,6 +31,7 @@ pub const TIMEOUTS: [(&str, u64); 22] = [
     ("service", 5),
     ("snapshot", 5),
     ("sync", 30),
+    ("task", 2),
 ];
 
 /// The time one attempt of an action may take; longer than the table says when the action waits longer by itself.
@@ -51,7 +53,7 @@ pub fn default_timeout(action: &Action) -> Span {
 /// Who runs a step: external programs and git trees belong to the instrument's session, all else to the agent.
 pub fn default_run_as(action: &Action) -> RunAs {
     match action {
-        Action::Command(_) | Action::Git(_) | Action::Migrate(_) => RunAs::Instrument,
+        Action::Clone(_) | Action::Command(_) | Action::Git(_) | Action::Migrate(_) => RunAs::Instrument,
         _ => RunAs::Admin,
     }
 }

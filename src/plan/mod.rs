@@ -9,6 +9,7 @@ mod patch;
 mod render;
 mod saved;
 mod step;
+mod task;
 mod transport;
 mod view;
 

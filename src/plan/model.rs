@@ -116,7 +116,7 @@ impl InstrumentPlan {
     }
 
     /// Takes the name of the run out, so that what is left depends on the sources alone.
-    fn forget_run(&mut self) {
+    pub(super) fn forget_run(&mut self) {
         self.run = RunId(String::new());
         self.vars.remove(RUN_NAME);
     }

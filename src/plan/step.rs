@@ -5,9 +5,11 @@ use super::instrument::Planner;
 use super::model::{LateTemplates, PlanStep};
 use super::render::{Locate, Renderer};
 use crate::actions::migrate::{Migrate, WhichChain};
+use crate::actions::sync::Sync;
 use crate::actions::{Action, Perform};
 use crate::content::ContentHash;
 use crate::error::{Error, IoContext, Result};
+use crate::inventory::Instrument;
 use crate::migrate::Chain;
 use crate::paths::{Place, WinPath};
 use crate::playbook::{Each, LoadedStep, RunAs, UndoSpec};
@@ -112,6 +114,9 @@ fn fill(planner: &mut Planner<'_, '_>, loaded: &LoadedStep, planned: &mut PlanSt
     let mut kept = Vec::new();
     let renderer = Renderer { context: &planner.context, late: &late, locate: &locate };
     planned.action = rendered(&renderer, &action, "", &mut kept)?;
+    if let Action::Sync(sync) = &mut planned.action {
+        lay_out(planner.instrument, sync);
+    }
     let of_action = kept.len();
     planned.undo = rendered::<Option<UndoSpec>>(&renderer, &step.undo, "/undo", &mut kept)?;
 
@@ -157,8 +162,18 @@ fn fill(planner: &mut Planner<'_, '_>, loaded: &LoadedStep, planned: &mut PlanSt
         }
         _ => {}
     }
+    if let Action::Task(task) = &mut planned.action {
+        super::task::plan_task(planner, loaded, task)?;
+    }
     planned.late = LateTemplates(kept);
     Ok(())
+}
+
+/// Where versions lie beside each other, a component that has a place of its own goes to a folder of its own.
+fn lay_out(instrument: &Instrument, sync: &mut Sync) {
+    if instrument.places.contains_key(sync.to.as_str()) {
+        sync.versions.clone_from(&instrument.versions);
+    }
 }
 
 fn resolve_writes(planner: &Planner<'_, '_>, loaded: &LoadedStep, writes: &[Place]) -> Result<Vec<WinPath>> {

@@ -5,7 +5,7 @@
 //!
 //! | fact | value | found by |
 //! | --- | --- | --- |
-//! | `active_system` | `ibex`, `mini`, `seci`, `none` | programs under the place `server` (mini: with `startup.txt` in the settings' configurations); else programs under the place `seci` or named `SECI.exe` |
+//! | `active_system` | `ibex`, `mini`, `seci`, `none` | programs under the place `server` (mini: with `startup.txt` in the settings' configurations); else programs under the place `seci` or of SECI's names. `isisicp.exe` counts for neither |
 //! | `boot_id` | text | [`Platform::boot_id`] |
 //! | `dae_type` | `DAE2`, `DAE3` | `DAEType` in `C:\LabVIEW Modules\dae\icp_config.xml`: 1 and 2 are DAE2, 3 and 4 are DAE3 |
 //! | `disk` | `{C: bytes}` | free space of each drive that a place lies on |
@@ -17,6 +17,7 @@
 //! | `seci_present` | true, false | the place `seci` exists |
 //! | `versions` | `{server, client, python}` | the first word of `VERSION.txt` in the place of that name |
 
+use super::systems::{ActiveSystem, SECI_PROGRAMS, SHARED_PROGRAM};
 use super::{Platform, ProcessInfo};
 use crate::error::{IoContext, Result};
 use crate::paths::{Drives, Place, WinPath};
@@ -34,7 +35,7 @@ const ICP_CONFIG: &str = "C:\\LabVIEW Modules\\dae\\icp_config.xml";
 pub fn gather(platform: &dyn Platform, drives: &Drives, places: &BTreeMap<String, WinPath>) -> BTreeMap<String, Value> {
     let look = Look { platform, drives, places };
     let facts: [(&str, Result<Value>); 10] = [
-        ("active_system", look.systems().map(|systems| Value::from(systems.active()))),
+        ("active_system", look.systems().map(|systems| Value::from(systems.active().word()))),
         ("boot_id", platform.boot_id().map(Value::from)),
         ("dae_type", look.dae_type()),
         ("disk", look.disk()),
@@ -78,7 +79,7 @@ pub struct Systems {
     pub server: Option<ProcessInfo>,
     /// Where the server runs, it runs in mini mode: only the IOCs that `startup.txt` in the settings names.
     pub mini: bool,
-    /// A program under the place `seci`, or named `SECI.exe`.
+    /// A program under the place `seci`, or one of SECI's names.
     pub seci: Option<ProcessInfo>,
 }
 
@@ -92,13 +93,19 @@ impl Systems {
     }
 
     /// The value of the fact `active_system`.
-    pub fn active(&self) -> &'static str {
+    pub fn active(&self) -> ActiveSystem {
         match (&self.server, &self.seci) {
-            (Some(_), _) if self.mini => "mini",
-            (Some(_), _) => "ibex",
-            (None, Some(_)) => "seci",
-            (None, None) => "none",
+            (Some(_), _) if self.mini => ActiveSystem::Mini,
+            (Some(_), _) => ActiveSystem::Ibex,
+            (None, Some(_)) => ActiveSystem::Seci,
+            (None, None) => ActiveSystem::None,
         }
+    }
+
+    /// SECI runs beside all of IBEX. Both would talk to the same devices, so that this is never meant; beside a few IOCs, in
+    /// mini mode, it is.
+    pub fn both(&self) -> bool {
+        self.server.is_some() && self.seci.is_some() && !self.mini
     }
 }
 
@@ -117,13 +124,15 @@ impl Look<'_> {
     }
 
     fn systems(&self) -> Result<Systems> {
-        let processes = self.platform.processes()?;
+        let mut processes = self.platform.processes()?;
+        processes.retain(|p| !p.name.eq_ignore_ascii_case(SHARED_PROGRAM));
         let runs_under = |place: &str| {
             let folder = self.below(place, "")?;
             let folder = folder.canonicalize().unwrap_or(folder);
             processes.iter().find(|p| p.runs_below(&folder)).cloned()
         };
-        let named = || processes.iter().find(|p| p.name.eq_ignore_ascii_case("seci.exe")).cloned();
+        let is_seci = |p: &&ProcessInfo| SECI_PROGRAMS.iter().any(|name| p.name.eq_ignore_ascii_case(name));
+        let named = || processes.iter().find(is_seci).cloned();
         Ok(Systems {
             server: runs_under("server"),
             mini: self.below("settings", "configurations\\startup.txt").is_some_and(|p| p.exists()),

@@ -4,6 +4,7 @@
 mod sandbox;
 
 pub mod facts;
+pub mod systems;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod updates;
@@ -109,6 +110,25 @@ pub trait Platform: Send + Sync {
     /// # Errors
     /// When it is not allowed. A program that is gone already is no error.
     fn kill(&self, pid: u32) -> Result<()>;
+
+    /// A task of the machine's scheduler, by its whole name (`ibexdeploy\switch to SECI`); nothing when there is none.
+    ///
+    /// # Errors
+    /// When the scheduler does not answer.
+    fn task(&self, name: &str) -> Result<Option<ScheduledTask>>;
+
+    /// Registers a task, or replaces the one of its name. Nobody but administrators and the one it names may start it,
+    /// and nobody but administrators may change it.
+    ///
+    /// # Errors
+    /// When the scheduler refuses.
+    fn register_task(&self, task: &ScheduledTask) -> Result<()>;
+
+    /// Removes a task.
+    ///
+    /// # Errors
+    /// When the scheduler refuses. A task that is not there is no error.
+    fn remove_task(&self, name: &str) -> Result<()>;
 
     /// The users with a session at the machine.
     ///
@@ -222,6 +242,22 @@ pub enum ServiceStart {
 pub enum ServiceControl {
     Start,
     Stop,
+}
+
+/// A task of the machine's scheduler. It runs as SYSTEM, whoever starts it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduledTask {
+    /// With the scheduler's folders: `ibexdeploy\switch to SECI`.
+    pub name: String,
+    pub program: std::path::PathBuf,
+    /// Each passed as it is.
+    pub args: Vec<String>,
+    /// The user who may start it without being an administrator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub startable_by: Option<String>,
+    /// The time of the day at which it starts by itself, as `HH:MM`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub daily: Option<String>,
 }
 
 /// A running program.

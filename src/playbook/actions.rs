@@ -7,11 +7,13 @@ use crate::actions::check::Check;
 use crate::actions::command::Command;
 use crate::actions::file::File;
 use crate::actions::git::Git;
+use crate::actions::git::clone::Clone;
 use crate::actions::hotfix::Hotfix;
 use crate::actions::notify::Notify;
 use crate::actions::os_patch::OsPatch;
 use crate::actions::package::Package;
 use crate::actions::sync::Sync;
+use crate::actions::task::{self, Task};
 use crate::error::Error;
 use crate::paths::{PathPatterns, RelPath};
 use crate::template::is_template;
@@ -24,6 +26,7 @@ pub(super) fn check_action(action: &Action, below: &str, spot: &Spot<'_>, errors
     match action {
         Action::Backup(backup) => args.backup(backup),
         Action::Check(check) => args.check(check),
+        Action::Clone(clone) => args.clone(clone),
         Action::Command(command) => args.command(command),
         Action::File(file) => args.file(file),
         Action::Git(git) => args.git(git),
@@ -43,7 +46,9 @@ pub(super) fn check_action(action: &Action, below: &str, spot: &Spot<'_>, errors
         Action::Snapshot(s) if s.pvs.is_empty() && s.listed.is_none() && s.files.is_empty() && s.services.is_empty() => {
             args.wrong("", "`snapshot` keeps nothing", "name `pvs`, `listed`, `files` or `services`");
         }
+        Action::Snapshot(s) => args.patterns("except", &s.except),
         Action::Sync(sync) => args.sync(sync),
+        Action::Task(task) => args.task(task),
         _ => {}
     }
 }
@@ -113,6 +118,7 @@ impl Arguments<'_, '_> {
                 ("service", check.service.is_some()),
                 ("process", check.process.is_some()),
                 ("session", check.session.is_some()),
+                ("system", check.system.is_some()),
                 ("port", check.port.is_some()),
                 ("file", check.file.is_some()),
                 ("output", check.output.is_some()),
@@ -124,6 +130,9 @@ impl Arguments<'_, '_> {
         if check.process.as_ref().is_some_and(|p| p.under.is_empty() && p.named.is_empty()) {
             self.wrong("/process", "the check names no programs", "say `under: [place]`, or `named: [program.exe]`");
         }
+        if check.system.as_ref().is_some_and(|s| s.is.is_empty()) {
+            self.wrong("/system/is", "the check names no control system", "it can be any of: ibex, mini, seci, none");
+        }
         if check.file.as_ref().is_some_and(|f| f.absent && f.contains.is_some()) {
             self.wrong(
                 "/file/contains",
@@ -133,6 +142,16 @@ impl Arguments<'_, '_> {
         }
         if check.pv.as_ref().is_some_and(|p| p.is.is_some() && p.contains.is_some()) {
             self.wrong("/pv/contains", "the check has both `is` and `contains`", "leave one of the two out");
+        }
+    }
+
+    fn clone(&mut self, clone: &Clone) {
+        let names = [("from", Some(&clone.from)), ("branch", clone.branch.as_ref()), ("start", clone.start.as_ref())];
+        for (key, value) in names.into_iter().filter_map(|(key, value)| Some((key, value?))) {
+            // Git would take such a name for an option.
+            if value.is_empty() || value.starts_with('-') {
+                self.wrong(&format!("/{key}"), format!("`{key}` is no such name"), "write a name, or leave the key out");
+            }
         }
     }
 
@@ -210,6 +229,23 @@ impl Arguments<'_, '_> {
         }
         if package.success.is_some() && package.log.is_none() {
             self.wrong("/success", "`success` is looked for in a log", "name the `log` that the installer writes");
+        }
+    }
+
+    fn task(&mut self, task: &Task) {
+        self.exactly_one("`task`", &[("playbook", task.playbook.is_some()), ("run", task.run.is_some())]);
+        if task.playbook.is_none() && (task.report.is_some() || !task.set.is_empty()) {
+            self.wrong("", "`set` and `report` belong to `playbook`", "name a `playbook`, or leave them out");
+        }
+        if let Some(problem) = task::name_problem(&task.name).filter(|_| !is_template(&task.name)) {
+            self.wrong("/name", format!("`{}` cannot be a task's name: {problem}", task.name), "for example `switch to SECI`");
+        }
+        if let Some(time) = task.daily.as_ref().filter(|t| !is_template(t) && !task::is_time_of_day(t)) {
+            self.wrong(
+                "/daily",
+                format!("`{time}` is no time of the day"),
+                "write hours and minutes in quotes, for example '03:30'",
+            );
         }
     }
 

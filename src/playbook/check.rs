@@ -237,8 +237,8 @@ fn single_action(step: &Step, spot: &Spot<'_>) -> Result<Action, Error> {
         0 => Err(spot.error(
             "",
             "this step has no action",
-            "give it one of: ask, backup, check, command, copy, file, git, hotfix, link, \
-             migrate, mysql, notify, os_patch, package, process, reboot, remind, remove, restore, retention, service, snapshot, sync; or `include`",
+            "give it one of: ask, backup, check, clone, command, copy, file, git, hotfix, link, \
+             migrate, mysql, notify, os_patch, package, process, reboot, remind, remove, restore, retention, service, snapshot, sync, task; or `include`",
         )),
         n => {
             let second = format!("/{}", actions[1].name());
@@ -256,7 +256,8 @@ fn misplaced(phase: Phase, step: &Step, action: &Action, spot: &Spot<'_>) -> Vec
     let below = format!("/{name}");
     let mutates = matches!(
         name,
-        "git"
+        "clone"
+            | "git"
             | "hotfix"
             | "link"
             | "migrate"
@@ -268,6 +269,7 @@ fn misplaced(phase: Phase, step: &Step, action: &Action, spot: &Spot<'_>) -> Vec
             | "restore"
             | "service"
             | "sync"
+            | "task"
     );
     if name == "notify" && !matches!(phase, Phase::Stage | Phase::Close) {
         let next =
@@ -286,7 +288,7 @@ fn misplaced(phase: Phase, step: &Step, action: &Action, spot: &Spot<'_>) -> Vec
         errors.push(spot.error("/git/push", "what is pushed cannot be taken back, so `push` stands in `close` only", next));
     }
     let external = matches!(action, Action::Command(_) | Action::Migrate(_));
-    let by_programs = external || matches!(action, Action::Check(_) | Action::Git(_) | Action::Snapshot(_));
+    let by_programs = external || matches!(action, Action::Check(_) | Action::Clone(_) | Action::Git(_) | Action::Snapshot(_));
     if step.run_as == Some(RunAs::Instrument) && !by_programs {
         let message = format!("`{name}` cannot run `as: instrument`");
         errors.push(spot.error("/as", message, "leave `as` out: the agent does this itself, and keeps the files' owner"));

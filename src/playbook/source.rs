@@ -25,7 +25,7 @@ impl SourceFile {
         Ok(Self { path: path.to_path_buf(), digest: ContentHash::of(text.as_bytes()), tree })
     }
 
-    pub(super) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         self.tree.text()
     }
 

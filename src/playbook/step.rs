@@ -124,6 +124,8 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<actions::check::Check>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clone: Option<actions::git::clone::Clone>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<actions::command::Command>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy: Option<actions::copy::Copy>,
@@ -163,6 +165,8 @@ pub struct Step {
     pub snapshot: Option<actions::snapshot::Snapshot>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sync: Option<actions::sync::Sync>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<actions::task::Task>,
 }
 
 impl Step {
@@ -172,6 +176,7 @@ impl Step {
             self.ask.clone().map(Action::Ask),
             self.backup.clone().map(Action::Backup),
             self.check.clone().map(|check| Action::Check(Box::new(check))),
+            self.clone.clone().map(Action::Clone),
             self.command.clone().map(Action::Command),
             self.copy.clone().map(Action::Copy),
             self.file.clone().map(Action::File),
@@ -192,6 +197,7 @@ impl Step {
             self.service.clone().map(Action::Service),
             self.snapshot.clone().map(Action::Snapshot),
             self.sync.clone().map(Action::Sync),
+            self.task.clone().map(Action::Task),
         ];
         all.into_iter().flatten().collect()
     }

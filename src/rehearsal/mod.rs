@@ -8,11 +8,13 @@ mod git;
 mod kit;
 pub mod mysql;
 mod sandbox;
+mod seci;
 mod settings;
 mod shape;
 
 pub use kit::{RehearsalKits, make_kits};
 pub use sandbox::{HOME, Identity, Sandbox, SandboxSpec, SandboxState, SandboxUpdate, make_sandboxes};
+pub use settings::make_remote as make_settings_remote;
 pub use shape::{KitShape, TreeShape};
 
 use crate::content::tree;

@@ -219,6 +219,7 @@ pub fn make_sandboxes(folder: &Path, specs: &[SandboxSpec], installed: Option<&R
         {
             super::settings::make(sandbox)?;
         }
+        super::seci::make(sandbox)?;
         // Last: `sandbox.json` says that all is there.
         sandbox.make(&SandboxState::default())
     })?;

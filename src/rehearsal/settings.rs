@@ -57,6 +57,28 @@ pub(super) fn make(sandbox: &Sandbox) -> Result<()> {
     run(&tree, &["branch", "--quiet", "-D", "master"])
 }
 
+/// Makes the repository that the settings of machines without IBEX come from: a bare one with `master` alone. One that is
+/// there is kept.
+///
+/// # Errors
+/// When files cannot be written, or git fails.
+pub fn make_remote(remote: &Path) -> Result<()> {
+    if remote.join("HEAD").exists() {
+        return Ok(());
+    }
+    let tree = remote.with_extension("making");
+    for folder in [&tree, remote] {
+        std::fs::create_dir_all(folder).cannot(|| format!("make the folder {}", folder.display()))?;
+    }
+    run(&tree, &["init", "--quiet", "--template="])?;
+    run(&tree, &["symbolic-ref", "HEAD", "refs/heads/master"])?;
+    commit(&tree, &COMMON, "The beginning")?;
+    run(remote, &["init", "--quiet", "--bare", "--template="])?;
+    run(remote, &["symbolic-ref", "HEAD", "refs/heads/master"])?;
+    run(&tree, &["push", "--quiet", &remote.display().to_string(), "master"])?;
+    std::fs::remove_dir_all(&tree).cannot(|| format!("remove {}", tree.display()))
+}
+
 fn commit(tree: &Path, files: &[(&str, &str)], message: &str) -> Result<()> {
     for (path, text) in files {
         let file = tree.join(path);

@@ -157,6 +157,9 @@ pub struct StatusRow {
     /// The day from which SECI need not run any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seci_retires: Option<String>,
+    /// That day has come.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub seci_retired: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<StatusReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -191,6 +194,14 @@ pub fn status(rows: &[StatusRow], screen: Screen) -> String {
             let _ = writeln!(text, "{}: the run {run} cannot be undone, and does not go on: {}", row.instrument, clean(damage));
         }
         text.push_str(&row.status.as_ref().map_or_else(String::new, |s| status_lines(&row.instrument, &s.hotfixes)));
+        if row.seci_retired {
+            let active = row.status.as_ref().and_then(|s| s.facts.get("active_system"));
+            let runs = if active.is_some_and(|a| a == "seci") { ", and it is still used" } else { "" };
+            let date = row.seci_retires.as_deref().unwrap_or_default();
+            // Writing into a string cannot fail.
+            let _ =
+                writeln!(text, "{}: SECI was to retire on {date}{runs}: agree a new date with its scientists", row.instrument);
+        }
         for (component, files) in row.status.iter().flat_map(|s| &s.hand_changes) {
             for file in files.iter().flatten() {
                 // Writing into a string cannot fail.

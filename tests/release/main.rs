@@ -25,7 +25,11 @@ mod faults;
 mod full_home;
 mod hand;
 mod hotfix;
+#[cfg(target_os = "linux")]
+mod install;
 mod kill;
+#[cfg(target_os = "linux")]
+mod linked;
 mod migrate;
 #[cfg(target_os = "linux")]
 mod mysql;
@@ -43,5 +47,7 @@ mod secrets;
 mod settings;
 #[cfg(target_os = "linux")]
 mod stranded;
+#[cfg(target_os = "linux")]
+mod switch;
 mod twice;
 mod whole;

@@ -154,6 +154,11 @@ impl SmallDisk {
         Self::at(fleet, fleet.root(name), room)
     }
 
+    /// The same for another drive.
+    pub(crate) fn drive(fleet: &Fleet, name: &str, drive: &str, room: u64) -> Option<Self> {
+        Self::at(fleet, fleet.root(name).join(drive), room)
+    }
+
     fn at(fleet: &Fleet, folder: PathBuf, room: u64) -> Option<Self> {
         let aside = fleet.dir().join("before");
         std::fs::rename(&folder, &aside).expect("the folder can be moved");

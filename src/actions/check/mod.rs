@@ -11,6 +11,7 @@ mod process;
 mod pv;
 mod service;
 mod session;
+mod system;
 #[cfg(test)]
 mod tests;
 mod version;
@@ -27,6 +28,7 @@ pub use pv::{PvCheck, PvFormat, Unreadable};
 pub(super) use pv::{Reader, decode};
 pub use service::ServiceCheck;
 pub use session::SessionCheck;
+pub use system::SystemCheck;
 pub use version::VersionCheck;
 
 use super::{Applied, Difference, Perform, Probe, StepContext};
@@ -56,6 +58,8 @@ pub struct Check {
     pub process: Option<ProcessCheck>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionCheck>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<SystemCheck>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<PortCheck>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,13 +109,14 @@ impl Finding {
 impl Check {
     /// The one kind that is set.
     fn kind(&self) -> Result<&dyn Look> {
-        let kinds: [Option<&dyn Look>; 12] = [
+        let kinds: [Option<&dyn Look>; 13] = [
             self.disk.as_ref().map(|k| k as &dyn Look),
             self.memory.as_ref().map(|k| k as &dyn Look),
             self.version.as_ref().map(|k| k as &dyn Look),
             self.service.as_ref().map(|k| k as &dyn Look),
             self.process.as_ref().map(|k| k as &dyn Look),
             self.session.as_ref().map(|k| k as &dyn Look),
+            self.system.as_ref().map(|k| k as &dyn Look),
             self.port.as_ref().map(|k| k as &dyn Look),
             self.file.as_ref().map(|k| k as &dyn Look),
             self.output.as_ref().map(|k| k as &dyn Look),
@@ -122,8 +127,9 @@ impl Check {
         let mut set = kinds.into_iter().flatten();
         match (set.next(), set.next()) {
             (Some(kind), None) => Ok(kind),
-            _ => Err(Error::bad_input("a check has exactly one kind")
-                .next("write one of disk, memory, version, service, process, session, port, file, output, pv, git, idle")),
+            _ => Err(Error::bad_input("a check has exactly one kind").next(
+                "write one of disk, memory, version, service, process, session, system, port, file, output, pv, git, idle",
+            )),
         }
     }
 

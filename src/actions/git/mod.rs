@@ -1,6 +1,7 @@
 //! `git`: a work tree of the site brought up to date, committed, tagged, pushed.
 
 mod before;
+pub mod clone;
 mod program;
 #[cfg(test)]
 #[cfg(target_os = "linux")]

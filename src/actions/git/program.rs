@@ -35,6 +35,8 @@ pub(super) struct Git {
     pub(super) tree: PathBuf,
     /// Further settings: who commits.
     settings: Vec<String>,
+    /// What messages call the work tree, where that is not where it lies.
+    called: Option<String>,
 }
 
 /// What a call needs of its caller.
@@ -43,11 +45,20 @@ pub(super) enum Reach {
     Local,
     /// It speaks with a remote.
     Remote,
+    /// It brings a whole repository: the step's own limit counts.
+    Long,
 }
 
 impl Git {
     pub(super) fn new(tree: PathBuf) -> Self {
-        Self { tree, settings: Vec::new() }
+        Self { tree, settings: Vec::new(), called: None }
+    }
+
+    /// The same with another name for messages: a work tree that is to be renamed there.
+    #[must_use]
+    pub(super) fn called(mut self, name: String) -> Self {
+        self.called = Some(name);
+        self
     }
 
     /// The same with a name for its commits, where the account has none of its own.
@@ -136,7 +147,7 @@ impl Git {
     /// The error of a call, by what git said.
     pub(super) fn failed(&self, cx: &StepContext<'_>, arguments: &[&str], exit_code: i32, tail: &[String]) -> Error {
         let call = arguments.first().copied().unwrap_or_default();
-        let tree = shown(cx, &self.tree);
+        let tree = self.called.clone().unwrap_or_else(|| shown(cx, &self.tree));
         let output = external::redacted(cx, tail);
         let trouble = Trouble::of(&output);
         trouble.error(&tree, call, exit_code, &output).with_output(output)
@@ -149,10 +160,11 @@ pub(super) fn url_key(remote: &str) -> String {
 }
 
 fn limit(cx: &StepContext<'_>, reach: Reach) -> Deadline {
-    cx.deadline.within(match reach {
-        Reach::Local => LOCAL,
-        Reach::Remote => REMOTE,
-    })
+    match reach {
+        Reach::Local => cx.deadline.within(LOCAL),
+        Reach::Remote => cx.deadline.within(REMOTE),
+        Reach::Long => cx.deadline.clone(),
+    }
 }
 
 /// Adds what to do when there is no git.
@@ -200,7 +212,7 @@ impl Trouble {
             () if says(&["not a git repository"]) => Self::NoRepository,
             () if says(&["[rejected]", "non-fast-forward", "fetch first"]) => Self::Rejected,
             () if says(&["would be overwritten by merge"]) => Self::Overwrites,
-            () if says(&REMOTE_AWAY) => Self::RemoteAway,
+            () if says(&REMOTE_AWAY) || text.lines().any(|l| l.starts_with("fatal: repository '")) => Self::RemoteAway,
             () => Self::Unknown,
         }
     }
@@ -289,6 +301,7 @@ mod tests {
         let conflict =
             "Auto-merging a.xml\nCONFLICT (content): Merge conflict in a.xml\nCONFLICT (modify/delete): b.txt deleted in X";
         assert_eq!(of(conflict), Trouble::Conflict { files: vec!["a.xml".to_owned(), "b.txt".to_owned()] });
+        assert_eq!(of("fatal: repository '/gone' does not exist"), Trouble::RemoteAway);
         assert_eq!(of("fatal: something new"), Trouble::Unknown);
     }
 }

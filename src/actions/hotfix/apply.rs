@@ -74,6 +74,7 @@ impl Part {
     fn staging<'a>(&'a self, areas: &'a Areas) -> Staging<'a> {
         Staging {
             target: &self.target,
+            here: &self.target,
             areas,
             wanted: &self.wanted,
             installed: &self.installed,

@@ -56,6 +56,7 @@ pub(super) fn apply(migrate: &Migrate, cx: &StepContext<'_>) -> Result<Applied> 
         log: None,
         creates: None,
         unless: None,
+        systems: Vec::new(),
         read_only: false,
         gate: None,
     };

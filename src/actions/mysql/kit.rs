@@ -3,7 +3,7 @@
 use super::Mysql;
 use super::server::{NEEDED, version_of};
 use super::version::ServerVersion;
-use crate::actions::backup::archive;
+use crate::actions::backup::read::{self, Held};
 use crate::actions::backup::remove_folder;
 use crate::actions::moves::shown;
 use crate::actions::sync::staging::{give_file_rights, still_wanted};
@@ -13,7 +13,6 @@ use crate::content::{ContentHash, Manifest, ManifestEntry};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::events::Unit;
 use crate::files;
-use crate::paths::RelPath;
 use crate::units::Size;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -83,7 +82,7 @@ impl KitZip {
 
     fn unpack(&self, cx: &StepContext<'_>, areas: &Areas, zip: &Path, programs: &Path) -> Result<()> {
         let of_kit = |e: Error| e.context(format!("{} of the kit cannot be used", self.entry.path));
-        let (top, bytes) = look_into(zip).map_err(of_kit)?;
+        let (held, top, bytes) = look_into(zip).map_err(of_kit)?;
         let free = cx.platform.free_space(&areas.stage)?;
         if bytes > free {
             let folder = shown(cx, &areas.stage);
@@ -99,12 +98,12 @@ impl KitZip {
             cx.progress.advanced(done.fetch_add(more, Ordering::Relaxed) + more, bytes, Unit::Bytes);
             still_wanted(cx)
         };
-        archive::unpack(zip, &unpacking, &alive).map_err(of_kit)?;
+        read::unpack(zip, &held, None, &unpacking, &alive).map_err(|e| of_kit(e.next(COPY_AGAIN)))?;
         let inside = unpacking.join(&top);
         for name in NEEDED {
             if !inside.join("bin").join(format!("{name}.exe")).is_file() {
                 return Err(of_kit(Error::new(ErrorKind::Integrity, format!("it holds no {top}\\bin\\{name}.exe")))
-                    .next("copy the whole zip into the kit again"));
+                    .next(COPY_AGAIN));
             }
         }
         std::fs::rename(&inside, programs).cannot(|| format!("move {}", inside.display()))?;
@@ -112,26 +111,22 @@ impl KitZip {
     }
 }
 
+const COPY_AGAIN: &str = "copy the whole zip into the kit again";
+
 /// The folder of a stage area that becomes the programs' folder.
 pub(super) const PROGRAMS: &str = "programs";
 
-/// The one top folder of a zip, and the bytes that it unpacks to.
-fn look_into(zip: &Path) -> Result<(String, u64)> {
-    let mut archive = archive::open(zip)?;
-    let damaged = |e: zip::result::ZipError| Error::new(ErrorKind::Integrity, "it is damaged").because(e);
-    let (mut top, mut bytes): (Option<String>, u64) = (None, 0);
-    for number in 0..archive.len() {
-        let entry = archive.by_index_raw(number).map_err(damaged)?;
-        bytes = bytes.saturating_add(entry.size());
-        let name = entry.name().map_err(damaged)?.into_owned();
-        let first = RelPath::parse(name.trim_end_matches('/'))?.names().next().unwrap_or_default().to_owned();
-        if *top.get_or_insert_with(|| first.clone()) != first {
-            return Err(Error::new(ErrorKind::Integrity, "it has more than one folder at its top")
-                .next("a kit's zip is MySQL's own, with one folder that holds bin, share and the rest"));
-        }
+/// What a zip holds, its one top folder, and the bytes that it unpacks to.
+fn look_into(zip: &Path) -> Result<(Vec<Held>, String, u64)> {
+    let held = read::contents(zip).map_err(|e| e.next(COPY_AGAIN))?;
+    let mut tops = held.iter().map(|h| h.path.names().next().unwrap_or_default());
+    let top = tops.next().ok_or_else(|| Error::new(ErrorKind::Integrity, "it is empty").next(COPY_AGAIN))?.to_owned();
+    if tops.any(|other| other != top) {
+        return Err(Error::new(ErrorKind::Integrity, "it has more than one folder at its top")
+            .next("a kit's zip is MySQL's own, with one folder that holds bin, share and the rest"));
     }
-    let top = top.ok_or_else(|| Error::new(ErrorKind::Integrity, "it is empty"))?;
-    Ok((top, bytes))
+    let bytes = held.iter().map(|h| h.size).fold(0, u64::saturating_add);
+    Ok((held, top, bytes))
 }
 
 /// Owner and rights as of the folder that will hold the programs; those in `bin` may be run.

@@ -1,6 +1,7 @@
 //! What differs between two snapshots, and how people are told.
 
 use super::{UNREADABLE, Values};
+use crate::error::Error;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,6 +32,22 @@ fn alike(then: &str, now: &str, tolerance: f64) -> bool {
 /// A value that is a JSON array or object.
 fn structured(text: &str) -> Option<Value> {
     serde_json::from_str::<Value>(text).ok().filter(|value| value.is_array() || value.is_object())
+}
+
+/// The error of a snapshot that should be the same, with the lines that are not; at most so many of each value.
+pub(super) fn not_the_same(name: &str, found: &BTreeMap<String, (String, String)>, most: usize) -> Error {
+    let lines = found.iter().flat_map(|(name, (then, now))| {
+        let (then, now): (BTreeSet<&str>, BTreeSet<&str>) = (then.lines().collect(), now.lines().collect());
+        let only = |a: &BTreeSet<&str>, b: &BTreeSet<&str>, sign: &str| -> Vec<String> {
+            a.difference(b).take(most).map(|line| format!("{sign} {name}: {line}")).collect()
+        };
+        [only(&then, &now, "-"), only(&now, &then, "+")].concat()
+    });
+    let lines = lines.collect();
+    let what: Vec<&str> = found.keys().map(String::as_str).collect();
+    Error::step_failed(format!("`{name}` is not the same as before: {}", what.join(", ")))
+        .with_output(lines)
+        .next("see which program changed it; what is compared is written in the step")
 }
 
 /// A difference in one line: of JSON what is new, gone or changed in it; of longer texts the lines that only one has.

@@ -7,12 +7,12 @@ mod tests;
 
 use super::check::{Reader, decode};
 use super::{Applied, Difference, Perform, Probe, StepContext};
-use crate::content::ContentHash;
+use crate::content::{ContentHash, HashCache, TreeIndex};
 use crate::error::{Error, IoContext, Result};
 use crate::files;
-use crate::paths::Place;
+use crate::paths::{PathPatterns, Place};
 use crate::platform::ServiceStatus;
-use difference::{differences, told};
+use difference::{differences, not_the_same, told};
 use names::expanded;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -36,9 +36,12 @@ pub struct Snapshot {
     /// Further process variables, whose names another one lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listed: Option<Listed>,
-    /// Files whose text is compared, as places.
+    /// Files whose text is compared, and folders whose files are, by their hashes; as places.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<Place>,
+    /// Paths inside such folders that do not count. Patterns relative to the folder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<String>,
     /// Services whose state is compared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<String>,
@@ -48,6 +51,9 @@ pub struct Snapshot {
     /// A folder in which the values are kept for people as well, in a text file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub save: Option<Place>,
+    /// The second snapshot fails when anything differs from the first.
+    #[serde(default)]
+    pub same: bool,
 }
 
 /// Process variables that are named by the value of another one.
@@ -104,7 +110,7 @@ impl Snapshot {
         let mut values = Values::new();
         self.read_pvs(cx, &mut values)?;
         for place in &self.files {
-            values.insert(cx.path(place)?.to_string(), file_value(&cx.native(place)?)?);
+            values.insert(cx.path(place)?.to_string(), self.file_value(&cx.native(place)?)?);
         }
         for name in &self.services {
             let word = cx.platform.service(name)?.map_or("absent", ServiceStatus::word);
@@ -138,6 +144,19 @@ impl Snapshot {
             values.insert(name, value);
         }
         Ok(())
+    }
+
+    fn file_value(&self, path: &Path) -> Result<String> {
+        let cannot = || format!("read {}", path.display());
+        match std::fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => folder_value(path, &PathPatterns::new(&self.except)?),
+            Ok(metadata) if metadata.len() > WHOLE => {
+                Ok(format!("({} bytes, hash {})", metadata.len(), ContentHash::of_file(path)?))
+            }
+            Ok(_) => Ok(String::from_utf8_lossy(&std::fs::read(path).cannot(cannot)?).into_owned()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok("(does not exist)".to_owned()),
+            Err(e) => Err(Error::io(cannot(), &e)),
+        }
     }
 
     /// Writes the values where people find them after the deployment.
@@ -174,15 +193,10 @@ fn read(reader: &Reader<'_>, names: &[String]) -> Result<BTreeMap<String, Result
     Ok(all)
 }
 
-fn file_value(path: &Path) -> Result<String> {
-    let cannot = || format!("read {}", path.display());
-    match std::fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => Ok("(a folder)".to_owned()),
-        Ok(metadata) if metadata.len() > WHOLE => Ok(format!("({} bytes, hash {})", metadata.len(), ContentHash::of_file(path)?)),
-        Ok(_) => Ok(String::from_utf8_lossy(&std::fs::read(path).cannot(cannot)?).into_owned()),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok("(does not exist)".to_owned()),
-        Err(e) => Err(Error::io(cannot(), &e)),
-    }
+/// The files of a folder, a line each.
+fn folder_value(folder: &Path, except: &PathPatterns) -> Result<String> {
+    let index = TreeIndex::build(folder, &HashCache::in_memory(), except)?;
+    Ok(index.entries.iter().map(|(path, entry)| format!("{path} {}\n", entry.hash)).collect())
 }
 
 impl Perform for Snapshot {
@@ -216,6 +230,9 @@ impl Perform for Snapshot {
         }
         if found.len() > TOLD {
             cx.progress.note(&format!("{} more differences in `{}`", found.len() - TOLD, self.name()));
+        }
+        if self.same && !found.is_empty() {
+            return Err(not_the_same(self.name(), &found, TOLD));
         }
         let listed: BTreeMap<_, _> =
             found.iter().map(|(name, (then, now))| (name, json!({ "before": then, "after": now }))).collect();

@@ -93,3 +93,22 @@ fn of_a_range_only_those_that_are_there_are_saved_and_one_that_vanished_is_told(
     bench.apply().unwrap();
     assert_eq!(bench.told.notes.lock().unwrap().join("\n"), "IN:X:MTR02: 12 before, (not there) now");
 }
+
+#[test]
+fn what_must_be_the_same_is_compared_file_by_file() {
+    let mut bench = Bench::of(json!({"snapshot": {"files": ["settings"], "except": ["**/*.log"], "same": true}}));
+    let at = |name: &str| format!("C:\\Instrument\\Settings\\config\\NDXTEST\\{name}");
+    bench.write(&at("run\\number.txt"), "1234");
+    bench.write(&at("icp.log"), "begun");
+    bench.apply().unwrap();
+    bench.step.id = "prove.01.snapshot".into();
+    bench.write(&at("icp.log"), "ended");
+    assert_eq!(bench.apply().unwrap().summary, "all 1 values are as before");
+    bench.write(&at("run\\number.txt"), "1235");
+    bench.write(&at("more.txt"), "");
+    let error = bench.apply().unwrap_err();
+    assert!(error.to_string().contains("is not the same as before: C:\\Instrument\\Settings"), "{error}");
+    let lines = error.details().output.join("\n");
+    assert!(lines.contains("- C:\\Instrument\\Settings\\config\\NDXTEST: run/number.txt"), "{lines}");
+    assert!(lines.contains("+ C:\\Instrument\\Settings\\config\\NDXTEST: more.txt"), "{lines}");
+}

@@ -5,6 +5,7 @@
 
 pub mod difference;
 pub mod hand;
+pub mod linked;
 pub mod staging;
 
 use super::hotfix::release::{self, Judged, Release};
@@ -14,7 +15,7 @@ use super::{Applied, Difference, FetchStats, Perform, Probe, SpaceNeed, StepCont
 use crate::content::{ContentHash, HashCache, Manifest, TreeIndex};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::files;
-use crate::paths::{PathPatterns, Place, RelPath};
+use crate::paths::{PathPatterns, Place, RelPath, WinPath};
 use crate::plan::ComponentPlan;
 use crate::units::Size;
 use difference::{Arrival, Rules, SyncDifference, WantedTree};
@@ -55,6 +56,10 @@ pub struct Sync {
     /// Files that running programs make in the tree (`**/__pycache__`, logs): neither hand-made changes nor extra.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub generated: Vec<String>,
+    /// Where the inventory's layout keeps versions beside each other; put in when the plan is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub versions: Option<WinPath>,
 }
 
 /// Everything that one look at the target and the component gave.
@@ -62,6 +67,8 @@ struct Look {
     target: PathBuf,
     wanted: WantedTree,
     installed: TreeIndex,
+    /// The component's folders with nothing in them.
+    empty_folders: BTreeSet<RelPath>,
     difference: SyncDifference,
     /// What becomes of the hotfixes in the tree.
     hotfixes: Vec<Judged>,
@@ -71,6 +78,7 @@ impl Look {
     fn staging<'a>(&'a self, sync: &'a Sync, areas: &'a Areas) -> Staging<'a> {
         Staging {
             target: &self.target,
+            here: &self.target,
             areas,
             wanted: &self.wanted,
             installed: &self.installed,
@@ -88,7 +96,7 @@ impl Sync {
         let manifest = self.manifest(cx)?;
         let kept = PathPatterns::new(&self.kept())?;
         let generated = PathPatterns::new(&self.generated)?;
-        let mut wanted = difference::wanted_tree(&manifest, self.from.as_deref(), &PathPatterns::new(&self.exclude)?, &kept)?;
+        let mut wanted = self.wanted_of(&manifest, &kept)?;
         let skip = self.not_compared(&wanted, &generated)?;
         let installed = index(cx.home, &target, &skip)?;
         let release = Release {
@@ -112,7 +120,16 @@ impl Sync {
             empty_folders: &empty_folders,
         };
         let difference = difference::compare(&wanted, &installed, &rules)?;
-        Ok(Look { target, wanted, installed, difference, hotfixes })
+        Ok(Look { target, wanted, installed, empty_folders, difference, hotfixes })
+    }
+
+    fn wanted_of(&self, manifest: &Manifest, kept: &PathPatterns) -> Result<WantedTree> {
+        difference::wanted_tree(manifest, self.from.as_deref(), &PathPatterns::new(&self.exclude)?, kept)
+    }
+
+    /// The files that the tree should have.
+    fn wanted_tree(&self, cx: &StepContext<'_>) -> Result<WantedTree> {
+        self.wanted_of(&self.manifest(cx)?, &PathPatterns::new(&self.kept())?)
     }
 
     /// The step's `keep`, and the agent's own folder in the root of a volume.
@@ -211,14 +228,23 @@ impl Sync {
         refuse_in_use(cx, &look.target, &look.difference)?;
         hand::save_before_replacing(self, cx, &look.target, &look.installed, &look.difference)?;
         let mut moves = staging.moves(&look.difference)?;
-        moves.result = result_of(&look, &staging);
+        moves.result = result_of(&look);
         let record = moves.write(moves_file)?;
         Ok(Some((moves, record)))
     }
 }
 
-fn result_of(look: &Look, staging: &Staging<'_>) -> serde_json::Value {
-    let (bytes, _) = staging.bytes(&look.difference);
+/// Bytes of all that arrives in a difference, and of the part that the instrument does not have anywhere in the tree.
+fn bytes_of(look: &Look, difference: &SyncDifference) -> (u64, u64) {
+    // Nothing is staged for this: the areas are not looked at.
+    let areas = Areas { stage: PathBuf::new(), undo: PathBuf::new() };
+    let source = Source::Kit { component: "" };
+    let (target, installed) = (look.target.as_path(), &look.installed);
+    Staging { target, here: target, areas: &areas, wanted: &look.wanted, installed, source }.bytes(difference)
+}
+
+fn result_of(look: &Look) -> serde_json::Value {
+    let (bytes, _) = bytes_of(look, &look.difference);
     serde_json::json!({
         "replaced": look.difference.replaced.len(),
         "added": look.difference.added.len(),
@@ -268,28 +294,17 @@ impl Perform for Sync {
     fn probe(&self, cx: &StepContext<'_>) -> Result<Probe> {
         let look = self.look(cx)?;
         release::expect_none_stuck(&look.hotfixes)?;
-        if look.difference.is_empty() {
-            let (summary, items) = ("already the same".to_owned(), release::lines(&look.hotfixes));
-            return Ok(Probe { difference: Difference::None, summary, items, fetch_bytes: 0 });
+        let plain = self.probe_in_place(&look);
+        match self.versions(cx)? {
+            Some(versions) => self.probe_linked(cx, &versions, &look, plain),
+            None => Ok(plain),
         }
-        let areas = Areas { stage: PathBuf::new(), undo: PathBuf::new() };
-        let (_, fetch_bytes) = look.staging(self, &areas).bytes(&look.difference);
-        let changed = look.difference.added.len() + look.difference.replaced.len();
-        let mut items = release::lines(&look.hotfixes);
-        items.extend(look.difference.items());
-        if items.len() > MOST_ITEMS {
-            let more = items.len() - MOST_ITEMS;
-            items.truncate(MOST_ITEMS);
-            items.push(format!("... and {more} more"));
-        }
-        let mut summary = format!("{}, {} to fetch", counted(changed, "file"), Size(fetch_bytes));
-        if !look.difference.removed.is_empty() {
-            summary.push_str(&format!(", {} to remove", look.difference.removed.len()));
-        }
-        Ok(Probe { difference: Difference::Some, summary, items, fetch_bytes })
     }
 
     fn space(&self, cx: &StepContext<'_>) -> Result<Vec<SpaceNeed>> {
+        if let Some(versions) = &self.versions {
+            return self.space_linked(cx, versions);
+        }
         let target = volumes::resolved(&cx.native(&self.to)?)?;
         if Moves::begun(&self.file(cx, &target, "moves.json"))?.is_some() {
             return Ok(Vec::new());
@@ -305,6 +320,9 @@ impl Perform for Sync {
     }
 
     fn stage(&self, cx: &StepContext<'_>) -> Result<FetchStats> {
+        if self.versions.is_some() {
+            return self.stage_linked(cx);
+        }
         let target = volumes::resolved(&cx.native(&self.to)?)?;
         if Moves::begun(&self.file(cx, &target, "moves.json"))?.is_some() {
             return Ok(FetchStats::default());
@@ -320,6 +338,9 @@ impl Perform for Sync {
     }
 
     fn apply(&self, cx: &StepContext<'_>) -> Result<Applied> {
+        if self.versions.is_some() {
+            return self.apply_linked(cx);
+        }
         let target = volumes::resolved(&cx.native(&self.to)?)?;
         let moves_file = self.file(cx, &target, "moves.json");
         let begun = match Moves::begun(&moves_file)? {
@@ -345,11 +366,30 @@ impl Perform for Sync {
 }
 
 impl Sync {
+    /// What would change in the installed tree.
+    fn probe_in_place(&self, look: &Look) -> Probe {
+        let mut items = release::lines(&look.hotfixes);
+        if look.difference.is_empty() {
+            return Probe { difference: Difference::None, summary: "already the same".to_owned(), items, fetch_bytes: 0 };
+        }
+        let (_, fetch_bytes) = bytes_of(look, &look.difference);
+        let changed = look.difference.added.len() + look.difference.replaced.len();
+        items.extend(look.difference.items());
+        if items.len() > MOST_ITEMS {
+            let more = items.len() - MOST_ITEMS;
+            items.truncate(MOST_ITEMS);
+            items.push(format!("... and {more} more"));
+        }
+        let mut summary = format!("{}, {} to fetch", counted(changed, "file"), Size(fetch_bytes));
+        if !look.difference.removed.is_empty() {
+            summary.push_str(&format!(", {} to remove", look.difference.removed.len()));
+        }
+        Probe { difference: Difference::Some, summary, items, fetch_bytes }
+    }
+
     /// Compares every file that came, also those inside whole folders, with the manifest by a look at each.
     fn look_at_arrivals(&self, cx: &StepContext<'_>, moves: &Moves) -> Result<String> {
-        let manifest = self.manifest(cx)?;
-        let kept = PathPatterns::new(&self.kept())?;
-        let wanted = difference::wanted_tree(&manifest, self.from.as_deref(), &PathPatterns::new(&self.exclude)?, &kept)?;
+        let wanted = self.wanted_tree(cx)?;
         let came: BTreeSet<&RelPath> = moves.ins.iter().map(|i| &i.path).collect();
         let mut files = 0;
         for (path, wanted) in &wanted {

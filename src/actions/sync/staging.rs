@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub struct Staging<'a> {
     /// The installed tree, resolved.
     pub target: &'a Path,
+    /// The tree whose files `installed` lists: the same, unless another one is made beside it.
+    pub here: &'a Path,
     pub areas: &'a Areas,
     pub wanted: &'a WantedTree,
     pub installed: &'a TreeIndex,
@@ -117,7 +119,7 @@ impl Staging<'_> {
     ) -> Result<Vec<Missing<'m>>> {
         let here: HashMap<ContentHash, &RelPath> = self.files_here().map(|(path, hash)| (hash, path)).collect();
         let origin = |m: &Missing<'_>| -> Option<PathBuf> {
-            let same = here.get(&m.hash).map(|p| p.under(self.target));
+            let same = here.get(&m.hash).map(|p| p.under(self.here));
             match (same, self.source) {
                 (Some(path), _) => Some(path),
                 (None, Source::Folder(folder)) => self.wanted.get(m.path).map(|w| w.source.under(folder)),
@@ -185,7 +187,7 @@ impl Staging<'_> {
             let replaced = if place.is_file() {
                 Some(place.clone())
             } else {
-                spelled.get(&path.case_key()).map(|other| other.under(self.target))
+                spelled.get(&path.case_key()).map(|other| other.under(self.here))
             };
             give_file_rights(cx, replaced.as_deref(), &place, &staged, executable)?;
         }

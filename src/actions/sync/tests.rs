@@ -14,6 +14,7 @@ fn sync() -> Sync {
         as_unit: vec![".git".to_owned()],
         remove_extra: true,
         generated: vec!["**/__pycache__".to_owned()],
+        versions: None,
     }
 }
 

@@ -216,6 +216,7 @@ pub(crate) fn changes_files(step: &PlanStep) -> bool {
             | Action::Mysql(_)
             | Action::Restore(_)
             | Action::Git(_)
+            | Action::Clone(_)
     ) || matches!(&step.action, Action::Hotfix(hotfix) if hotfix.changes_files());
     step.skip.is_none() && step.phase == Phase::Apply && (by_itself || !step.writes.is_empty())
 }

@@ -1,7 +1,7 @@
 //! The instruments a command means, and how they are reached.
 
 use super::lead::runtime;
-use super::rehearse;
+use super::rehearse::{self, Sandboxes};
 use super::secrets::Fetched;
 use crate::cli::{GlobalOptions, Log, RunOptions, TargetOptions};
 use crate::content::ContentHash;
@@ -48,7 +48,7 @@ impl Fleet {
     /// # Errors
     /// When the inventory or a pattern is not right, or an instrument cannot be reached by this build.
     pub(in crate::cli) fn open(global: &GlobalOptions, selection: &Selection) -> Result<Self> {
-        let fleet = Self::read(global, selection)?;
+        let fleet = Self::read(global, selection, Sandboxes::Released)?;
         fleet.instruments().into_iter().try_for_each(reachable)?;
         Ok(fleet)
     }
@@ -58,10 +58,25 @@ impl Fleet {
     /// # Errors
     /// When the inventory or a pattern is not right.
     pub(in crate::cli) fn choose_without_contact(global: &GlobalOptions, targets: &TargetOptions) -> Result<Self> {
-        Self::read(global, &Selection::from_options(targets))
+        Self::read(global, &Selection::from_options(targets), Sandboxes::Released)
     }
 
-    fn read(global: &GlobalOptions, selection: &Selection) -> Result<Self> {
+    /// As [`Fleet::choose`], with sandboxes that have no IBEX where it is a rehearsal. With that the repository that the
+    /// settings of such sandboxes come from.
+    ///
+    /// # Errors
+    /// As there.
+    pub(in crate::cli) fn choose_bare(global: &GlobalOptions, targets: &TargetOptions) -> Result<(Self, Option<PathBuf>)> {
+        let fleet = Self::read(global, &Selection::from_options(targets), Sandboxes::Bare)?;
+        fleet.instruments().into_iter().try_for_each(reachable)?;
+        let remote = fleet.instruments().into_iter().find_map(|i| match &i.transport {
+            TransportSpec::Local { root } if fleet.rehearsal => root.parent().map(rehearse::settings_remote),
+            _ => None,
+        });
+        Ok((fleet, remote))
+    }
+
+    fn read(global: &GlobalOptions, selection: &Selection, sandboxes: Sandboxes) -> Result<Self> {
         let mut inventory = Inventory::load(&global.inventory)?;
         let state = global.state_folder()?;
         let names: Vec<String> = inventory
@@ -73,7 +88,7 @@ impl Fleet {
         let mut kits = global.kits.clone();
         if let Some(folder) = &global.rehearse {
             let folder = folder.clone().unwrap_or_else(|| state.join("rehearsal"));
-            kits = Some(rehearse::prepare(&mut inventory, &names, &folder, kits, global.fresh)?);
+            kits = Some(rehearse::prepare(&mut inventory, &names, &folder, kits, global.fresh, sandboxes)?);
         }
         Self::of(global, inventory, names, kits, global.rehearse.is_some())
     }

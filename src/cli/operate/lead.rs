@@ -17,7 +17,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// A run that is to be led.
-#[derive(Debug)]
 pub(in crate::cli) struct Led {
     pub(in crate::cli) plan: Plan,
     pub(in crate::cli) jobs: Vec<Job>,
@@ -31,6 +30,8 @@ pub(in crate::cli) struct Led {
     pub(in crate::cli) state: PathBuf,
     /// The folder of a run that is gone on with; else one is made.
     pub(in crate::cli) resumed: Option<RunFolder>,
+    /// Where the report is written; to standard output unless said.
+    pub(in crate::cli) out: Option<report::Out>,
 }
 
 /// Leads the run to its end and gives its exit code.
@@ -54,7 +55,8 @@ pub(in crate::cli) fn lead(global: &GlobalOptions, led: Led) -> Result<u8> {
     let at_once = led.limits.jobs;
     let place = Where { folder: Some(folder.path().to_owned()) };
     let mut out = Watched::default();
-    let reporter = report::open(global.form(), global.verbose, Screen::of_stdout(), place, Box::new(out.clone()));
+    let shown: report::Out = led.out.unwrap_or_else(|| Box::new(out.clone()));
+    let reporter = report::open(global.form(), global.verbose, Screen::of_stdout(), place, shown);
     let recorder = Arc::new(Mutex::new(Some(Recorder::new(folder.writer()?, led.secrets, earlier, reporter))));
     let request = EngineRequest {
         run: led.plan.run.clone(),

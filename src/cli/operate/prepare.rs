@@ -221,6 +221,7 @@ pub(in crate::cli) fn go(global: &GlobalOptions, prepared: Prepared, options: &R
             state: prepared.fleet.state,
             plan: prepared.plan,
             resumed: None,
+            out: None,
         },
     )?;
     Ok(summary)

@@ -4,10 +4,24 @@ use crate::error::{Error, IoContext, Result};
 use crate::inventory::{Instrument, Inventory, KitTransfer};
 use crate::kit::{KitStore, Release};
 use crate::plan::TransportSpec;
-use crate::rehearsal::{KitShape, Sandbox, SandboxSpec, make_kits, make_sandboxes};
+use crate::rehearsal::{KitShape, Sandbox, SandboxSpec, make_kits, make_sandboxes, make_settings_remote};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+/// What new sandboxes have on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cli) enum Sandboxes {
+    /// The older release, as if it had been there for long.
+    Released,
+    /// No IBEX: machines that it is to be installed on.
+    Bare,
+}
+
+/// Where the settings of rehearsed machines come from that have no IBEX yet: one repository for all.
+pub(in crate::cli) fn settings_remote(folder: &Path) -> PathBuf {
+    folder.join("remotes").join("settings.git")
+}
 
 /// Turns all instruments into sandboxes below `folder`, makes those of the chosen names, and says where kits are.
 ///
@@ -19,6 +33,7 @@ pub(super) fn prepare(
     folder: &Path,
     kits: Option<PathBuf>,
     fresh: bool,
+    sandboxes: Sandboxes,
 ) -> Result<PathBuf> {
     let folder = std::path::absolute(folder).cannot(|| format!("find the folder {}", folder.display()))?;
     if folder.exists() && !folder.is_dir() {
@@ -53,7 +68,14 @@ pub(super) fn prepare(
     if new > 0 {
         tell(&format!("making {new} of {} sandboxes in {}", specs.len(), folder.display()));
     }
+    let installed = match sandboxes {
+        Sandboxes::Released => installed,
+        Sandboxes::Bare => None,
+    };
     make_sandboxes(&folder, &specs, installed.as_ref())?;
+    if sandboxes == Sandboxes::Bare {
+        make_settings_remote(&settings_remote(&folder))?;
+    }
     Ok(kits)
 }
 

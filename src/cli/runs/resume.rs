@@ -70,6 +70,7 @@ impl Resume {
                 .next("`ibexdeploy runs report` shows how"));
         }
         let led = Led {
+            out: None,
             access: fleet.access(Some(content.source), Some(&self.run))?,
             limits: limits(&fleet, &self.run)?,
             deadline: self.run.deadline.map(|span| span.0),
@@ -109,6 +110,7 @@ impl Resume {
             targets,
         };
         let led = Led {
+            out: None,
             access: fleet.access(Some(content.source), Some(&self.run))?,
             limits: limits(&fleet, &self.run)?,
             deadline: self.run.deadline.map(|span| span.0),

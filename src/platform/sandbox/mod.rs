@@ -9,7 +9,7 @@ mod tests;
 mod updates;
 
 use super::updates::{Program, Update};
-use super::{Platform, ProcessInfo, ServiceControl, ServiceDefinition, ServiceStatus};
+use super::{Platform, ProcessInfo, ScheduledTask, ServiceControl, ServiceDefinition, ServiceStatus};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::paths::{Drives, WinPath};
 use rustix::process::{Pid, Signal};
@@ -165,6 +165,25 @@ impl Platform for Sandbox {
 
     fn kill(&self, pid: u32) -> Result<()> {
         kill(pid)
+    }
+
+    fn task(&self, name: &str) -> Result<Option<ScheduledTask>> {
+        Ok(self.state.read()?.tasks.into_iter().find(|t| t.name.eq_ignore_ascii_case(name)))
+    }
+
+    fn register_task(&self, task: &ScheduledTask) -> Result<()> {
+        self.state.change(|state| {
+            state.tasks.retain(|t| !t.name.eq_ignore_ascii_case(&task.name));
+            state.tasks.push(task.clone());
+            Ok(())
+        })
+    }
+
+    fn remove_task(&self, name: &str) -> Result<()> {
+        self.state.change(|state| {
+            state.tasks.retain(|t| !t.name.eq_ignore_ascii_case(name));
+            Ok(())
+        })
     }
 
     fn logged_on(&self) -> Result<Vec<String>> {

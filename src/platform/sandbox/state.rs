@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::files;
+use crate::platform::ScheduledTask;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,6 +21,9 @@ pub(super) struct State {
     pub(super) pending_reboot: Option<String>,
     /// Installed memory in bytes.
     pub(super) memory: u64,
+    /// The scheduler's tasks; nobody starts them by themselves.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) tasks: Vec<ScheduledTask>,
     /// A restart ends the agent's own programs as well, as on a real machine: whoever reaches it next starts them again.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) restart_ends_agent: bool,
@@ -66,6 +70,7 @@ impl Default for State {
             logged_on: vec!["spudulike".to_owned()],
             pending_reboot: None,
             memory: 16 << 30,
+            tasks: Vec::new(),
             restart_ends_agent: false,
             updates: Vec::new(),
         }

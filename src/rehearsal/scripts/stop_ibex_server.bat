@@ -19,3 +19,5 @@ else
     echo "IBEX server is not running"
 fi
 rm -f "$pid_file" "$marker"
+# As the real script it ends SECI as well.
+rm -f "$var/seci.pid"

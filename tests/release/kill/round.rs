@@ -51,6 +51,7 @@ impl Drop for Stage {
     }
 }
 
+/// The second one keeps versions beside each other.
 const NAMES: [&str; 2] = ["NDXLARMOR", "NDXZOOM"];
 
 /// What an instrument was like before.
@@ -66,6 +67,18 @@ struct Before {
 pub(crate) fn play(scene: Scene) -> Hit {
     let mut dice = Dice::new(scene.seed ^ 0xD1CE);
     let names = &NAMES[..if dice.one_in(3) { 2 } else { 1 }];
+    play_on(scene, names, &mut dice)
+}
+
+/// Plays a scene on the instrument whose versions lie beside each other.
+///
+/// # Panics
+/// As [`play`].
+pub(crate) fn play_linked(scene: Scene) -> Hit {
+    play_on(scene, &NAMES[1..], &mut Dice::new(scene.seed ^ 0xD1CE))
+}
+
+fn play_on(scene: Scene, names: &[&'static str], dice: &mut Dice) -> Hit {
     let shape = shape();
     let mut stage = Stage { fleet: Fleet::new(&shape), strace: None };
     stage.fleet.make(names);
@@ -85,7 +98,7 @@ pub(crate) fn play(scene: Scene) -> Hit {
         let lines = "echo half done >\"$here/ICP_Binaries/isisicp.exe\"\necho it fails >&2\nexit 3";
         stage.fleet.add_to_script(shape.newer(), "create_icp_binaries.bat", lines);
     }
-    let hit = kill_in_the_middle(&mut stage, scene, names, &before[names[0]], &mut dice);
+    let hit = kill_in_the_middle(&mut stage, scene, names, &before[names[0]], dice);
     let outcomes = names.iter().map(|name| judge(&stage.fleet, scene, name, &before[name], shape.newer())).collect();
     Hit { outcomes, ..hit }
 }

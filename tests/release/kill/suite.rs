@@ -1,7 +1,7 @@
 //! The rounds of the suite, and any number more by `scripts/chaos`.
 
 use super::moments::{Moment, Place, Scene, Victim};
-use super::round::{Hit, play};
+use super::round::{Hit, play, play_linked};
 use std::collections::BTreeMap;
 
 /// How often a place is tried again when the run was faster than the kill.
@@ -73,6 +73,16 @@ fn a_worker_killed_between_intent_and_last_rename_goes_on() {
 #[test]
 fn a_worker_killed_between_renames_of_a_rollback_goes_on_with_it() {
     between_renames(true, (103..).step_by(11).take(10), Place::Rollback);
+}
+
+/// A version comes by two renames; the others that are met are of the journal's neighbours. What counts is how it ends.
+#[test]
+fn a_worker_killed_at_any_rename_of_a_linked_release_leaves_one_version_or_the_other() {
+    for (count, failing) in (13..).step_by(9).take(8).flat_map(|count| [(count, false), (count + 40, true)]) {
+        let scene = Scene { seed: 200_000 + count, victim: Victim::Worker, moment: Moment::Rename { count }, failing };
+        let hit = play_linked(scene);
+        println!("{scene}: hit {:?}, ended {}", hit.place, hit.outcomes.join(", "));
+    }
 }
 
 /// For `scripts/chaos N SEED`.

@@ -83,15 +83,18 @@ impl Log {
     }
 }
 
+/// What the library for NTLM and Kerberos logs is not for files: session keys are among it, and no redactor knows those.
+const NO_KEYS: &str = "sspi=off";
+
 fn filter(verbose: u8) -> Result<EnvFilter> {
     match std::env::var("IBEXDEPLOY_LOG") {
-        Ok(wanted) => EnvFilter::try_new(&wanted).map_err(|e| {
+        Ok(wanted) => EnvFilter::try_new(format!("{wanted},{NO_KEYS}")).map_err(|e| {
             Error::usage(format!("IBEXDEPLOY_LOG=`{wanted}` is not a filter for logs"))
                 .because(e)
                 .next("for example `ibexdeploy=trace`")
         }),
-        Err(_) if verbose > SHOWN_FROM => Ok(EnvFilter::new("debug,ibexdeploy=trace")),
-        Err(_) => Ok(EnvFilter::new("info,ibexdeploy=debug")),
+        Err(_) if verbose > SHOWN_FROM => Ok(EnvFilter::new(format!("debug,ibexdeploy=trace,{NO_KEYS}"))),
+        Err(_) => Ok(EnvFilter::new(format!("info,ibexdeploy=debug,{NO_KEYS}"))),
     }
 }
 

@@ -25,7 +25,7 @@ impl Plan {
         // Nothing will run, so no secret is fetched.
         self.options.run.dry_run = true;
         let wanted = Wanted { playbook: &self.playbook, kit: self.kit.as_deref(), ..Wanted::default() };
-        let fleet = Fleet::choose_without_contact(global, &self.options.targets)?;
+        let fleet = Fleet::choose(global, &self.options.targets)?;
         let prepared = prepare(global, fleet, &self.options.run, &wanted)?;
         let view = plan::view(&prepared.plan)?;
         document(global, &view, || report::planned(&view, global.screen()))?;

@@ -11,7 +11,7 @@ use crate::link::{Access, NoContent, Patience, Start, Submission};
 use crate::plan::{PLAN_FORMAT, Plan, Target, TransportSpec};
 use crate::protocol::{ControllerHello, PROTOCOL_VERSION};
 use crate::secrets::Secrets;
-use crate::transport::{Local, Ssh, Transports};
+use crate::transport::{Local, Ssh, Transports, Winrm};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -121,7 +121,11 @@ impl Out {
 fn access(operator: &str) -> Result<Access> {
     let program = std::env::current_exe().cannot(|| "find this executable")?;
     Ok(Access {
-        transport: Arc::new(Transports { local: Local::default(), ssh: Ssh::new(BTreeMap::new(), None) }),
+        transport: Arc::new(Transports {
+            local: Local::default(),
+            ssh: Ssh::new(BTreeMap::new(), None),
+            winrm: Winrm::new(BTreeMap::new(), None),
+        }),
         hello: ControllerHello {
             protocol: PROTOCOL_VERSION,
             build: ContentHash::of_file(&program)?.to_string(),

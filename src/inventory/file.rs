@@ -156,7 +156,7 @@ pub(super) enum AgentSupply {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Winrm {
-    /// The account to log on with: an administrator.
+    /// The account to log on with, an administrator: NAME, DOMAIN\\NAME or NAME@DOMAIN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) user: Option<String>,
     /// How to prove who one is; `negotiate` unless given.
@@ -165,6 +165,9 @@ pub(super) struct Winrm {
     /// The secret that holds the password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) password: Option<String>,
+    /// Where to connect, when it is not the host's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) address: Option<String>,
     /// The port: 5985, or 5986 with HTTPS, unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) port: Option<Port>,
@@ -174,7 +177,25 @@ pub(super) struct Winrm {
     /// The file of certificate authorities to trust with HTTPS, the system's own unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) ca: Option<String>,
-    /// How long connecting may take, for example `20s`.
+    /// The SHA-256 fingerprint of the certificate that the machine shows, the only one that is taken, whoever signed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) pin: Option<String>,
+    /// The file of the certificate to show instead of a password, with `auth: certificate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) certificate: Option<String>,
+    /// The file of that certificate's private key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<String>,
+    /// The Kerberos server, as HOST or HOST:PORT; found by the system's settings unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) kdc: Option<String>,
+    /// Makes it a Linux machine that stands for an instrument: the folder there that the drives lie under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) root: Option<String>,
+    /// Whether the agent's executable is brought there; it is unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) agent: Option<AgentSupply>,
+    /// How long connecting and logging on may take, 20s unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) timeout: Option<Span>,
 }
@@ -187,6 +208,10 @@ pub(super) enum WinrmAuth {
     Negotiate,
     Kerberos,
     Ntlm,
+    /// Name and password as they are; with HTTPS only.
+    Basic,
+    /// A client certificate that is mapped to an account there; with HTTPS only.
+    Certificate,
 }
 
 /// An account on an instrument.

@@ -1,12 +1,14 @@
 //! Settings become an instrument: templates are rendered, paths and hosts checked.
 
-use super::file::{AgentSupply, Kits, Layout, SecretSource, Session, Settings, Ssh, Transport};
+mod reach;
+
+use super::file::{Kits, Layout, SecretSource, Session, Settings, Transport};
 use super::merge::{Merged, Origin};
-use super::{Instrument, KitTransfer, names, placed, secrets};
+use super::{Instrument, KitTransfer, names, placed};
 use crate::error::{Error, Result, SourcePosition};
 use crate::nearest::nearest;
 use crate::paths::WinPath;
-use crate::plan::{Account, SshSpec, TransportSpec};
+use crate::plan::{Account, TransportSpec};
 use crate::template::{self, Context};
 use crate::yaml::{Tree, pointer_part};
 use serde_json::{Value, json};
@@ -229,43 +231,10 @@ impl Here<'_> {
         let spec = match serde_json::from_value(rendered.clone()) {
             Ok(Transport::Local(local)) => TransportSpec::Local { root: folder.join(local.root) },
             Ok(Transport::Ssh(ssh)) => TransportSpec::Ssh(Box::new(self.ssh(ssh, host, folder)?)),
-            Ok(Transport::Winrm(_)) => TransportSpec::Unsupported { name: name.to_owned() },
+            Ok(Transport::Winrm(winrm)) => TransportSpec::Winrm(Box::new(self.winrm(winrm, host, folder)?)),
             Err(e) => return Err(Error::internal("cannot read a transport again").because(e)),
         };
         Ok((spec, rendered))
-    }
-
-    fn ssh(&self, ssh: Ssh, host: &str, folder: &Path) -> Result<SshSpec> {
-        if let Some(root) = ssh.root.as_ref().filter(|root| !root.starts_with('/')) {
-            let error = Error::bad_input(format!("`root: {root}` is not an absolute path of a Linux machine"))
-                .next("write it as /folder/sandbox; for a Windows instrument leave `root` out");
-            return Err(self.wrong("/transport/ssh/root", error));
-        }
-        if let Some((address, problem)) = ssh.address.as_ref().and_then(|a| Some((a, names::host_problem(a)?))) {
-            let error = Error::bad_input(format!("`address: {address}` is not a machine's name or address: {problem}"))
-                .next("write a name or an address alone; the port goes into `port:`");
-            return Err(self.wrong("/transport/ssh/address", error));
-        }
-        if ssh.timeout.is_some_and(|limit| limit.0.is_zero()) {
-            let error = Error::bad_input("within `timeout: 0s` nothing can be reached")
-                .next("give it a time, for example 20s, or leave it out");
-            return Err(self.wrong("/transport/ssh/timeout", error));
-        }
-        let file = |path: Option<String>| path.map(|path| secrets::at_home(&path).map(|path| folder.join(path))).transpose();
-        Ok(SshSpec {
-            host: host.to_owned(),
-            address: ssh.address,
-            port: ssh.port.map(|port| port.0),
-            user: ssh.user,
-            key: file(ssh.key).map_err(|e| self.wrong("/transport/ssh/key", e))?,
-            password: ssh.password,
-            passphrase: ssh.passphrase,
-            proxy_jump: ssh.proxy_jump,
-            known_hosts: file(ssh.known_hosts).map_err(|e| self.wrong("/transport/ssh/known_hosts", e))?,
-            root: ssh.root,
-            preinstalled: ssh.agent == Some(AgentSupply::Preinstalled),
-            timeout: ssh.timeout,
-        })
     }
 
     fn secrets(&self, settings: &Settings, folder: &Path) -> Result<BTreeMap<String, SecretSource>> {

@@ -1,7 +1,7 @@
 //! Checks over the whole inventory, and what is worth a person's attention.
 
 use super::file::{InventoryFile, Settings};
-use super::{Inventory, names, placed};
+use super::{Instrument, Inventory, KitTransfer, names, placed};
 use crate::error::{Error, Result, SourcePosition};
 use crate::plan::TransportSpec;
 use crate::yaml::{Tree, pointer_part};
@@ -158,6 +158,7 @@ pub(super) fn warnings(inventory: &Inventory, today: Date) -> Vec<Warning> {
         let position = ["/seci/retire", "/seci"].iter().find(|p| instrument.origins.contains_key(**p));
         warnings.push(Warning { message, position: position.and_then(|p| inventory.position_of(instrument, p)) });
     }
+    warnings.extend(inventory.instruments.iter().filter_map(|instrument| slow(inventory, instrument)));
     for group in &inventory.groups {
         if !inventory.instruments.iter().any(|i| i.groups.contains(group)) {
             warnings.push(Warning {
@@ -167,4 +168,17 @@ pub(super) fn warnings(inventory: &Inventory, today: Date) -> Vec<Warning> {
         }
     }
     warnings
+}
+
+/// Files that are pushed over WinRM: docs/windows.md says where the numbers come from.
+fn slow(inventory: &Inventory, instrument: &Instrument) -> Option<Warning> {
+    let (TransportSpec::Winrm(_), KitTransfer::Push) = (&instrument.transport, &instrument.kits) else { return None };
+    Some(Warning {
+        message: format!(
+            "{}: WinRM carries some 20 MB of files a second at best, a gigabyte in a minute; `kits: pull` lets the instrument read \
+             the share itself",
+            instrument.name
+        ),
+        position: inventory.position_of(instrument, "/kits").or_else(|| Some(instrument.position.clone())),
+    })
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::plan::WinrmAuth;
 use insta::assert_snapshot;
 use jiff::civil::Date;
 use serde_json::json;
@@ -128,7 +129,9 @@ instruments:
   NDXB: {kits: {pull: {from: '\\\\srv\\kits$\\{{ inst }}'}}}
 ",
     )?;
-    assert_eq!(inventory.instrument("a")?.transport, TransportSpec::Unsupported { name: "winrm".to_owned() });
+    let TransportSpec::Winrm(winrm) = &inventory.instrument("a")?.transport else { panic!("it is reached by WinRM") };
+    assert_eq!((winrm.host.as_str(), winrm.port, winrm.auth), ("NDXA.isis", Some(5986), WinrmAuth::Kerberos));
+    assert_eq!(winrm.ca.as_deref(), Some(Path::new("inv/ca.pem")));
     assert_eq!(inventory.instrument("a")?.kits, KitTransfer::Push);
     assert_eq!(inventory.instrument("b")?.kits, KitTransfer::Pull { from: WinPath::parse("\\\\srv\\kits$\\B")? });
     Ok(())

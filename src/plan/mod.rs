@@ -21,5 +21,5 @@ pub use model::{
     Account, ComponentPlan, Hold, InstrumentPlan, KitSummary, LateTemplates, PLAN_FORMAT, Plan, PlanStep, Pull, Target,
 };
 pub use saved::{check_unchanged, load, save};
-pub use transport::{SshSpec, TransportSpec};
+pub use transport::{SshSpec, TransportSpec, WinrmAuth, WinrmSpec};
 pub use view::{InstrumentView, PlanView, StepView, UndoKind, undo_kind, view};

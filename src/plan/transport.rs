@@ -15,8 +15,8 @@ pub enum TransportSpec {
     },
     /// An OpenSSH server.
     Ssh(Box<SshSpec>),
-    /// Named in the inventory, and not one that this build can open.
-    Unsupported { name: String },
+    /// Windows Remote Management.
+    Winrm(Box<WinrmSpec>),
 }
 
 impl TransportSpec {
@@ -25,8 +25,18 @@ impl TransportSpec {
         match self {
             Self::Local { .. } => true,
             Self::Ssh(spec) => spec.root.is_some(),
-            Self::Unsupported { .. } => false,
+            Self::Winrm(spec) => spec.root.is_some(),
         }
+    }
+
+    /// The names of the secrets that logging on needs.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        let (first, second) = match self {
+            Self::Local { .. } => (None, None),
+            Self::Ssh(spec) => (spec.password.as_deref(), spec.passphrase.as_deref()),
+            Self::Winrm(spec) => (spec.password.as_deref(), None),
+        };
+        first.into_iter().chain(second)
     }
 
     /// The word of the inventory for it.
@@ -34,7 +44,7 @@ impl TransportSpec {
         match self {
             Self::Local { .. } => "local",
             Self::Ssh(_) => "ssh",
-            Self::Unsupported { name } => name,
+            Self::Winrm(_) => "winrm",
         }
     }
 }
@@ -79,9 +89,63 @@ pub struct SshSpec {
     pub timeout: Option<Span>,
 }
 
-impl SshSpec {
-    /// The names of the secrets that logging on needs.
-    pub fn secrets(&self) -> impl Iterator<Item = &str> {
-        self.password.as_deref().into_iter().chain(self.passphrase.as_deref())
-    }
+/// A WinRM listener as the inventory describes it. Secrets are named here, never held.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WinrmSpec {
+    /// The machine's name: what its certificate and its Kerberos service are called.
+    pub host: String,
+    /// Where to connect, when it is not `host`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// 5985, or 5986 with `https`, unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    pub auth: WinrmAuth,
+    /// The name of the secret with the account's password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// Encrypt with TLS; without it, the authentication seals each message.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub https: bool,
+    /// The file of certificate authorities that are trusted, instead of the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// The SHA-256 fingerprint of the one certificate that the machine may show, in lower-case hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pin: Option<String>,
+    /// The file of the certificate, and of its key, that we show instead of a password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// The Kerberos server; found by the system's settings unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kdc: Option<String>,
+    /// A Linux machine: the folder there that its drives lie under. Without it, it is a Windows machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
+    /// The agent is there already, and none may be brought.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub preinstalled: bool,
+    /// How long connecting and logging on may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+}
+
+/// How one proves to a WinRM listener who one is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WinrmAuth {
+    /// Kerberos where it can, else NTLM.
+    #[default]
+    Negotiate,
+    Kerberos,
+    Ntlm,
+    /// Name and password as they are, through TLS only.
+    Basic,
+    /// A client certificate that is mapped to an account there.
+    Certificate,
 }

@@ -3,7 +3,7 @@
 use super::text::{clean, count, size};
 use super::{Column, Screen, Table};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::Target;
+use crate::plan::{Target, TransportSpec};
 use crate::protocol::{AgentHello, DryRunStep, StatusReport};
 use serde::Serialize;
 use std::fmt::Write;
@@ -46,7 +46,13 @@ pub struct CheckRow {
 impl CheckRow {
     pub fn new(target: &Target, answer: Result<Found>) -> Self {
         let by = target.transport.name().to_owned();
-        let has_keys = by == "ssh";
+        // Over WinRM a certificate says who it is, where there is one.
+        let has_keys = match &target.transport {
+            TransportSpec::Local { .. } => false,
+            TransportSpec::Ssh(_) => true,
+            TransportSpec::Winrm(spec) => spec.https,
+        };
+        let logs_on = !matches!(target.transport, TransportSpec::Local { .. });
         let kind = answer.as_ref().err().map(Error::kind);
         // How far it came shows in the kind of the error.
         let (reached, host_key, logon) = match kind {
@@ -61,7 +67,7 @@ impl CheckRow {
             by,
             reached,
             host_key: host_key.filter(|_| has_keys),
-            logon: logon.filter(|_| has_keys),
+            logon: logon.filter(|_| logs_on),
             agent: None,
             status: None,
             steps: Vec::new(),

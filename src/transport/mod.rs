@@ -1,13 +1,18 @@
 //! Ways to open a byte stream to an agent on an instrument.
 
+mod builds;
 mod local;
 mod mark;
+mod piped;
+mod remote;
 mod ssh;
+mod winrm;
 
 pub use local::Local;
 pub use ssh::{HostKey, KeyState, Ssh};
+pub use winrm::Winrm;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::plan::{Target, TransportSpec};
 use std::future::Future;
 use std::pin::Pin;
@@ -58,6 +63,7 @@ pub trait Transport: Send + Sync {
 pub struct Transports {
     pub local: Local,
     pub ssh: Ssh,
+    pub winrm: Winrm,
 }
 
 impl Transport for Transports {
@@ -66,7 +72,7 @@ impl Transport for Transports {
             match &target.transport {
                 TransportSpec::Local { root } => self.local.open(root).await,
                 TransportSpec::Ssh(spec) => self.ssh.open(target, spec).await,
-                TransportSpec::Unsupported { name } => Err(unsupported(name)),
+                TransportSpec::Winrm(spec) => self.winrm.open(target, spec).await,
             }
         })
     }
@@ -76,13 +82,16 @@ impl Transport for Transports {
             match &target.transport {
                 TransportSpec::Ssh(spec) => self.ssh.bring(target, spec).await,
                 TransportSpec::Local { .. } => Err(Error::internal("an agent of this machine is not brought")),
-                TransportSpec::Unsupported { name } => Err(unsupported(name)),
+                TransportSpec::Winrm(spec) => self.winrm.bring(target, spec).await,
             }
         })
     }
 }
 
-fn unsupported(name: &str) -> Error {
-    Error::new(ErrorKind::BadInput, format!("the transport `{name}` is not one that this build can open"))
-        .next("rehearse on sandboxes with `--rehearse`, or give the instrument the transport `ssh`")
+/// The last lines of what was said.
+pub(super) fn lines(said: &[u8]) -> Vec<String> {
+    const LINES: usize = 20;
+    let text = String::from_utf8_lossy(said);
+    let all: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    all[all.len().saturating_sub(LINES)..].iter().map(|line| (*line).to_owned()).collect()
 }

@@ -102,8 +102,9 @@ impl KitZip {
         let inside = unpacking.join(&top);
         for name in NEEDED {
             if !inside.join("bin").join(format!("{name}.exe")).is_file() {
-                return Err(of_kit(Error::new(ErrorKind::Integrity, format!("it holds no {top}\\bin\\{name}.exe")))
-                    .next(COPY_AGAIN));
+                return Err(
+                    of_kit(Error::new(ErrorKind::Integrity, format!("it holds no {top}\\bin\\{name}.exe"))).next(COPY_AGAIN)
+                );
             }
         }
         std::fs::rename(&inside, programs).cannot(|| format!("move {}", inside.display()))?;
@@ -187,6 +188,7 @@ fn choose(manifest: &Manifest, wanted: Option<&str>) -> Result<KitZip> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::paths::RelPath;
 
     fn manifest(names: &[&str]) -> Manifest {
         let entry = |name: &&str| ManifestEntry {

@@ -13,7 +13,7 @@ use crate::link::{Access, ContentSource, NoContent, Patience, RateLimit};
 use crate::plan::{Hold, InstrumentPlan, PLAN_FORMAT, Target, TransportSpec};
 use crate::protocol::{ControllerHello, PROTOCOL_VERSION};
 use crate::secrets::Secrets;
-use crate::transport::{Local, Ssh, Transports};
+use crate::transport::{Local, Ssh, Transports, Winrm};
 use jiff::Timestamp;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,19 +46,9 @@ impl Fleet {
     /// Reads the inventory and chooses; makes the sandboxes of a rehearsal that are not there yet.
     ///
     /// # Errors
-    /// When the inventory or a pattern is not right, or an instrument cannot be reached by this build.
-    pub(in crate::cli) fn open(global: &GlobalOptions, selection: &Selection) -> Result<Self> {
-        let fleet = Self::read(global, selection, Sandboxes::Released)?;
-        fleet.instruments().into_iter().try_for_each(reachable)?;
-        Ok(fleet)
-    }
-
-    /// As [`Fleet::choose`], for commands that contact no instrument: any transport will do.
-    ///
-    /// # Errors
     /// When the inventory or a pattern is not right.
-    pub(in crate::cli) fn choose_without_contact(global: &GlobalOptions, targets: &TargetOptions) -> Result<Self> {
-        Self::read(global, &Selection::from_options(targets), Sandboxes::Released)
+    pub(in crate::cli) fn open(global: &GlobalOptions, selection: &Selection) -> Result<Self> {
+        Self::read(global, selection, Sandboxes::Released)
     }
 
     /// As [`Fleet::choose`], with sandboxes that have no IBEX where it is a rehearsal. With that the repository that the
@@ -68,7 +58,6 @@ impl Fleet {
     /// As there.
     pub(in crate::cli) fn choose_bare(global: &GlobalOptions, targets: &TargetOptions) -> Result<(Self, Option<PathBuf>)> {
         let fleet = Self::read(global, &Selection::from_options(targets), Sandboxes::Bare)?;
-        fleet.instruments().into_iter().try_for_each(reachable)?;
         let remote = fleet.instruments().into_iter().find_map(|i| match &i.transport {
             TransportSpec::Local { root } if fleet.rehearsal => root.parent().map(rehearse::settings_remote),
             _ => None,
@@ -163,6 +152,7 @@ impl Fleet {
             transport: Arc::new(Transports {
                 local: Local { program: None, hidden: self.secret_variables() },
                 ssh: Ssh::new(self.logons()?.clone(), self.agents.clone()),
+                winrm: Winrm::new(self.logons()?.clone(), self.agents.clone()),
             }),
             hello: ControllerHello {
                 protocol: PROTOCOL_VERSION,
@@ -186,12 +176,11 @@ impl Fleet {
         let mut fetched = Fetched::default();
         let mut logons = BTreeMap::new();
         for instrument in self.instruments() {
-            if let TransportSpec::Ssh(spec) = &instrument.transport
-                && !self.rehearsal
-            {
-                let names: Vec<String> = spec.secrets().map(str::to_owned).collect();
-                logons.insert(instrument.name.clone(), fetched.of(instrument, &names)?);
+            if self.rehearsal {
+                continue;
             }
+            let names: Vec<String> = instrument.transport.secrets().map(str::to_owned).collect();
+            logons.insert(instrument.name.clone(), fetched.of(instrument, &names)?);
         }
         Ok(self.logons.get_or_init(|| logons))
     }
@@ -250,17 +239,6 @@ impl Fleet {
                 hotfixes: crate::actions::hotfix::HotfixPolicy::default(),
                 steps: Vec::new(),
             },
-        }
-    }
-}
-
-fn reachable(instrument: &Instrument) -> Result<()> {
-    match &instrument.transport {
-        TransportSpec::Local { .. } | TransportSpec::Ssh(_) => Ok(()),
-        TransportSpec::Unsupported { name } => {
-            Err(Error::bad_input(format!("{} is reached by `{name}`, which this build cannot open yet", instrument.name))
-                .at(instrument.position.clone())
-                .next("rehearse on sandboxes with `--rehearse`, or give the instrument the transport `ssh`"))
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Bringing the agent's executable to a machine that lacks it.
 
+use super::super::builds::Build;
+use super::super::lines;
+use super::super::remote::RemoteHome;
 use super::connect::{Connected, Limit, SAYS_FAILURE, words};
-use super::pump::lines;
-use super::remote::{Platform, RemoteHome};
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::protocol::{INCOMING, STREAM_MARK};
@@ -61,34 +62,6 @@ impl Begun {
 
 /// SFTP's word for it.
 const NO_SUCH_FILE: i32 = 2;
-
-/// An executable that can be brought.
-#[derive(Debug, Clone)]
-pub(super) struct Build {
-    pub(super) path: PathBuf,
-    pub(super) hash: ContentHash,
-}
-
-/// The build for a platform: this executable itself, or one that lies beside it or in `extra`.
-///
-/// # Errors
-/// When there is none; says which file is needed.
-pub(super) fn build_for(platform: Platform, this: &Build, extra: Option<&Path>) -> Result<Build> {
-    if platform.is_this() {
-        return Ok(this.clone());
-    }
-    let beside = this.path.parent().map(Path::to_owned);
-    let folders: Vec<PathBuf> = extra.map(Path::to_owned).into_iter().chain(beside).collect();
-    let found = folders.iter().map(|folder| folder.join(platform.file_name())).find(|file| file.is_file());
-    let Some(path) = found else {
-        let looked: Vec<String> = folders.iter().map(|f| f.display().to_string()).collect();
-        return Err(Error::bad_input(format!("the agent for that machine, {}, is not there", platform.file_name()))
-            .because(format!("looked in {}", looked.join(" and ")))
-            .next("put that build beside this executable, or name its folder with --agent-dir"));
-    };
-    let hash = ContentHash::of_file(&path)?;
-    Ok(Build { path, hash })
-}
 
 /// Sends the executable and lets it install itself below the home. `begun`: of this instrument.
 ///

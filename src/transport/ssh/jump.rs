@@ -1,10 +1,10 @@
 //! Going through other hosts: each hop's connection is a channel of the session before it.
 
+use super::super::piped::PipedStream;
 use super::connect::{Connected, Limit, connect, meet};
 use super::known_hosts::Verdict;
 use super::pump::{self, Purpose};
 use super::route::{Hop, Route};
-use super::stream::SshStream;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use ssh_key::PublicKey;
 use std::collections::HashMap;
@@ -75,7 +75,7 @@ pub(super) async fn look(hop: &Hop, doors: &Doors, stream: Option<TcpStream>, li
 }
 
 /// libssh2 needs a socket of the system: a pair of them on this machine, with a task that moves what comes.
-fn socket_of(mut stream: SshStream) -> Result<TcpStream> {
+fn socket_of(mut stream: PipedStream) -> Result<TcpStream> {
     let what = || "make a connection inside this machine";
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).cannot(what)?;
     let ours = TcpStream::connect(listener.local_addr().cannot(what)?).cannot(what)?;

@@ -9,30 +9,28 @@ mod host_key;
 mod jump;
 mod known_hosts;
 mod pump;
-mod remote;
 mod route;
-mod stream;
 
 pub use host_key::{HostKey, KeyState};
 
+use super::builds::{Build, Builds};
 use super::mark::{Beginning, find_mark};
-use super::{AgentStream, Opened};
-use crate::content::ContentHash;
-use crate::error::{Error, ErrorKind, IoContext, Result};
+use super::piped::{End, PipedStream};
+use super::remote::RemoteHome;
+use super::{AgentStream, Opened, lines};
+use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{SshSpec, Target};
 use crate::secrets::Secrets;
-use bring::{Begun, Build};
+use bring::Begun;
 use config::OperatorConfig;
 use connect::{Connected, Limit};
 use jump::{Doors, on_thread};
 use pump::Purpose;
-use remote::RemoteHome;
 use route::Route;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
-use stream::{End, SshStream};
 use tracing::Instrument as _;
 
 /// How long connecting and logging on may take, when the inventory does not say.
@@ -46,18 +44,16 @@ const BEGINS_WITHIN: Duration = Duration::from_secs(20);
 pub struct Ssh {
     /// What logging on needs, by instrument.
     logons: BTreeMap<String, Secrets>,
-    /// A folder with builds of the agent for other platforms.
-    agents: Option<PathBuf>,
+    builds: Builds,
     doors: Doors,
     /// What was being brought, by instrument.
     begun: Mutex<BTreeMap<String, Arc<Begun>>>,
     config: OnceLock<Result<Arc<OperatorConfig>>>,
-    this: OnceLock<Result<Build>>,
 }
 
 impl std::fmt::Debug for Ssh {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ssh").field("logons", &self.logons.keys()).field("agents", &self.agents).finish_non_exhaustive()
+        f.debug_struct("Ssh").field("logons", &self.logons.keys()).field("builds", &self.builds).finish_non_exhaustive()
     }
 }
 
@@ -65,7 +61,7 @@ impl Ssh {
     /// `logons`: the secrets for logging on, by instrument. `agents`: where builds for other platforms lie, besides beside
     /// this executable.
     pub fn new(logons: BTreeMap<String, Secrets>, agents: Option<PathBuf>) -> Self {
-        Self { logons, agents, ..Self::default() }
+        Self { logons, builds: Builds::new(agents), ..Self::default() }
     }
 
     pub(super) async fn open(&self, target: &Target, spec: &SshSpec) -> Result<Opened> {
@@ -74,7 +70,7 @@ impl Ssh {
     }
 
     async fn open_stream(&self, target: &Target, spec: &SshSpec) -> Result<Opened> {
-        let home = RemoteHome::of(spec)?;
+        let home = RemoteHome::of(spec.root.as_deref())?;
         let build = self.build(spec, &home)?;
         let command = home.command(&home.executable(build.as_ref().map(|b| &b.hash)), "attach");
         let connected = self.log_on(target, spec).await?;
@@ -100,8 +96,8 @@ impl Ssh {
     }
 
     /// The program was not there, or the shell does not start programs: bringing it shows which.
-    fn without_agent(&self, spec: &SshSpec, home: &RemoteHome, stream: &SshStream, noise: &[u8]) -> Result<Opened> {
-        let mut said = pump::lines(noise);
+    fn without_agent(&self, spec: &SshSpec, home: &RemoteHome, stream: &PipedStream, noise: &[u8]) -> Result<Opened> {
+        let mut said = lines(noise);
         match stream.end() {
             Some(End::Lost(why)) => {
                 return Err(Error::new(ErrorKind::Unreachable, "the connection broke before the agent answered").because(why));
@@ -125,7 +121,7 @@ impl Ssh {
     }
 
     async fn bring_agent(&self, target: &Target, spec: &SshSpec) -> Result<()> {
-        let home = RemoteHome::of(spec)?;
+        let home = RemoteHome::of(spec.root.as_deref())?;
         let Some(build) = self.build(spec, &home)? else {
             return Err(Error::internal("an agent is to be brought where none may be"));
         };
@@ -156,11 +152,7 @@ impl Ssh {
         if spec.preinstalled {
             return Ok(None);
         }
-        let this = self.this.get_or_init(|| {
-            let path = std::env::current_exe().cannot(|| "find this executable")?;
-            ContentHash::of_file(&path).map(|hash| Build { path, hash })
-        });
-        bring::build_for(home.platform(), &this.clone()?, self.agents.as_deref()).map(Some)
+        self.builds.of(home.platform()).map(Some)
     }
 }
 

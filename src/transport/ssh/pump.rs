@@ -13,8 +13,9 @@
 //! - What lies in libssh2's own queue does not make the socket readable: everything is read before waiting.
 //! - Waiting for the socket to be writable is right only when libssh2 says that it wants to send.
 
+use super::super::lines;
+use super::super::piped::{End, PipedStream, Shared};
 use super::connect::{Connected, KEEPALIVE, words};
-use super::stream::{End, Shared, SshStream};
 use crate::error::{Error, IoContext, Result};
 use polling::{Event, Events, Poller};
 use ssh2::{BlockDirections, Channel, Session};
@@ -58,7 +59,7 @@ pub(super) enum Purpose<'a> {
 ///
 /// # Errors
 /// When the server opens no channel.
-pub(super) fn start(connected: Connected, purpose: &Purpose<'_>) -> Result<SshStream> {
+pub(super) fn start(connected: Connected, purpose: &Purpose<'_>) -> Result<PipedStream> {
     let channel = open(&connected.session, purpose)?;
     let (outer, inner) = tokio::io::duplex(PIPE);
     let shared = Arc::new(Shared::default());
@@ -66,7 +67,7 @@ pub(super) fn start(connected: Connected, purpose: &Purpose<'_>) -> Result<SshSt
     let span = tracing::Span::current();
     let serve = move || span.in_scope(|| pump.serve());
     std::thread::Builder::new().name("ssh".to_owned()).spawn(serve).cannot(|| "start a thread for SSH")?;
-    Ok(SshStream::new(outer, shared))
+    Ok(PipedStream::new(outer, shared))
 }
 
 fn open(session: &Session, purpose: &Purpose<'_>) -> Result<Channel> {
@@ -346,14 +347,6 @@ impl Pump {
             said: lines(&self.said),
         }
     }
-}
-
-/// The last lines of what was said.
-pub(super) fn lines(said: &[u8]) -> Vec<String> {
-    const LINES: usize = 20;
-    let text = String::from_utf8_lossy(said);
-    let all: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    all[all.len().saturating_sub(LINES)..].iter().map(|line| (*line).to_owned()).collect()
 }
 
 fn is_again(e: &ssh2::Error) -> bool {

@@ -1,8 +1,7 @@
-//! The agent's place on the far machine: paths and command lines, as text for its shell and its SFTP server.
+//! The agent's place on the far machine: paths and command lines, as text for its shell and its file server.
 
 use crate::content::ContentHash;
 use crate::error::{Error, Result};
-use crate::plan::SshSpec;
 
 /// The agent's home on a Windows machine.
 const WINDOWS_HOME: &str = r"C:\ProgramData\ibexdeploy";
@@ -20,14 +19,22 @@ pub(super) enum RemoteHome {
 impl RemoteHome {
     /// # Errors
     /// When `root` is not an absolute path that a shell can be told.
-    pub(super) fn of(spec: &SshSpec) -> Result<Self> {
-        let Some(root) = &spec.root else { return Ok(Self::Windows) };
+    pub(super) fn of(root: Option<&str>) -> Result<Self> {
+        let Some(root) = root else { return Ok(Self::Windows) };
         let root = root.trim_end_matches('/');
         if !root.starts_with('/') || root.contains(|c: char| c.is_control()) {
             return Err(Error::bad_input(format!("`root: {root}` is not an absolute path"))
                 .next("write the folder on that machine as /folder/sandbox"));
         }
         Ok(Self::Unix { root: root.to_owned() })
+    }
+
+    /// The folder that stands for the drives, on a Linux machine.
+    pub(super) fn root(&self) -> Option<&str> {
+        match self {
+            Self::Windows => None,
+            Self::Unix { root } => Some(root),
+        }
     }
 
     /// The system and processor that an executable for it is built for.
@@ -73,7 +80,7 @@ impl RemoteHome {
 }
 
 /// A word for a POSIX shell; plain where that is enough, so that other shells understand it too.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | ',' | ':' | '@');
     if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
@@ -140,7 +147,7 @@ mod tests {
     #[test]
     fn a_root_is_an_absolute_path() {
         for root in ["box", "", "/a\nb"] {
-            assert!(RemoteHome::of(&SshSpec { root: Some(root.into()), ..SshSpec::default() }).is_err(), "{root:?}");
+            assert!(RemoteHome::of(Some(root)).is_err(), "{root:?}");
         }
     }
 }

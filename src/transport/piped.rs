@@ -1,4 +1,4 @@
-//! A channel of an SSH session as a stream, and how it ended.
+//! A stream whose other end something else serves (a thread, a task), and how it ended.
 
 use std::io;
 use std::pin::Pin;
@@ -7,10 +7,10 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
-/// How a channel ended. The session's thread sets it before it drops its end of the pipe.
+/// How a stream ended. Whoever serves it sets this before dropping its end of the pipe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
-    /// The far side closed the channel; what the program there said on standard error last.
+    /// The program on the far side has ended; what it said on standard error last.
     Closed { status: i32, signal: Option<String>, said: Vec<String> },
     /// The connection broke.
     Lost(String),
@@ -33,7 +33,7 @@ impl End {
     }
 }
 
-/// What the session's thread and the stream share beside the pipe.
+/// What the stream and whoever serves it share beside the pipe.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     pub(super) end: OnceLock<End>,
@@ -50,9 +50,9 @@ impl Drop for DropFlag {
     }
 }
 
-/// Both directions of a channel.
-pub(super) struct SshStream {
-    /// Stands before the pipe, so that it is dropped first: dropping the pipe wakes the thread.
+/// Both directions of a stream to a program on another machine.
+pub(super) struct PipedStream {
+    /// Stands before the pipe, so that it is dropped first: dropping the pipe wakes the other end.
     _flag: DropFlag,
     pipe: DuplexStream,
     shared: Arc<Shared>,
@@ -60,12 +60,12 @@ pub(super) struct SshStream {
     told: bool,
 }
 
-impl SshStream {
+impl PipedStream {
     pub(super) fn new(pipe: DuplexStream, shared: Arc<Shared>) -> Self {
         Self { _flag: DropFlag(Arc::clone(&shared)), pipe, shared, told: false }
     }
 
-    /// How the channel ended, once it has.
+    /// How it ended, once it has.
     pub(super) fn end(&self) -> Option<&End> {
         self.shared.end.get()
     }
@@ -76,8 +76,8 @@ impl SshStream {
     }
 }
 
-impl AsyncRead for SshStream {
-    /// The end of the stream is an error once, when the channel did not end well.
+impl AsyncRead for PipedStream {
+    /// The end of the stream is an error once, when it did not end well.
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.pipe).poll_read(cx, buffer))?;
@@ -89,7 +89,7 @@ impl AsyncRead for SshStream {
     }
 }
 
-impl AsyncWrite for SshStream {
+impl AsyncWrite for PipedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.pipe).poll_write(cx, bytes));
         Poll::Ready(written.map_err(|e| self.broken().unwrap_or(e)))

@@ -1,0 +1,48 @@
+//! Why a WinRM service says 401, as far as it can be known from here.
+
+use super::endpoint::{Endpoint, Logon};
+use super::http::Answer;
+use crate::error::{Error, ErrorKind};
+use hyper::header::WWW_AUTHENTICATE;
+
+/// The error of an answer 401.
+pub(super) fn explain(endpoint: &Endpoint, answer: &Answer) -> Error {
+    let (place, user) = (endpoint.place(), endpoint.logon.user());
+    let offered: Vec<&str> = answer
+        .headers
+        .get_all(WWW_AUTHENTICATE)
+        .iter()
+        .filter_map(|value| value.to_str().ok()?.split_whitespace().next())
+        .collect();
+    let wanted = endpoint.logon.scheme();
+    if !offered.is_empty() && !offered.iter().any(|scheme| scheme.eq_ignore_ascii_case(wanted)) {
+        let names: Vec<&str> = offered.iter().map(|scheme| plain(scheme)).collect();
+        return Error::new(
+            ErrorKind::Logon,
+            format!("the WinRM service on {place} does not let anybody log on with {}", plain(wanted)),
+        )
+        .because(format!("it offers {}", names.join(", ")))
+        .next(format!(
+            "choose another `auth`, or switch it on there: winrm set winrm/config/service/auth @{{{}=\"true\"}}",
+            plain(wanted)
+        ));
+    }
+    let error = Error::new(ErrorKind::Logon, format!("the WinRM service on {place} does not let {user} in"));
+    match &endpoint.logon {
+        Logon::Certificate => error.next(
+            "see that the certificate is mapped to an account there (`winrm enumerate winrm/config/service/certmapping`), that its \
+             authority is among the machine's trusted ones, and that it has not expired",
+        ),
+        Logon::Basic { .. } => error.next(
+            "see that name and password are right: Basic takes local accounts only, and no domain in front of the name",
+        ),
+        Logon::Negotiate { .. } => error.next(
+            "see that name and password are right and the account is neither locked nor disabled; a local administrator other than \
+             `Administrator` needs LocalAccountTokenFilterPolicy=1 there (docs/windows.md)",
+        ),
+    }
+}
+
+fn plain(scheme: &str) -> &str {
+    if scheme == super::endpoint::MUTUAL { "Certificate" } else { scheme }
+}

@@ -1,0 +1,15 @@
+//! The real binary over WinRM, to sandboxes behind a service of our own (`tests/lab/winrm`), which logs on and seals with
+//! another library than ours.
+#![cfg(test)]
+#![cfg(target_os = "linux")]
+
+#[path = "../support/command.rs"]
+mod command;
+mod damage;
+mod kerberos;
+mod logon;
+mod quotas;
+#[path = "../support/sandbox.rs"]
+mod sandbox;
+mod support;
+mod whole;

@@ -19,27 +19,27 @@ fn survives(kind: &str, action: &str, skip: u64) {
 
 #[test]
 fn a_flipped_bit_in_an_answer_is_noticed() {
-    survives("flip", "Receive", 8);
+    survives("flip", "Receive", 6);
 }
 
 #[test]
 fn an_answer_of_another_length_is_noticed() {
-    survives("length", "Receive", 8);
+    survives("length", "Receive", 6);
 }
 
 #[test]
 fn half_an_answer_is_noticed() {
-    survives("cut", "Send", 12);
+    survives("cut", "Send", 3);
 }
 
 #[test]
 fn output_that_was_given_away_and_lost_is_made_up_for() {
-    survives("drop_after", "Receive", 8);
+    survives("drop_after", "Receive", 6);
 }
 
 #[test]
 fn input_that_arrived_without_an_answer_is_not_sent_twice() {
-    survives("drop_after", "Send", 12);
+    survives("drop_after", "Send", 3);
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_shell_whose_end_was_not_answered_is_closed_again() {
 
 #[test]
 fn a_service_that_gives_up_without_a_word_is_tried_again() {
-    survives("status", "Receive", 8);
+    survives("status", "Receive", 6);
 }
 
 #[test]

@@ -21,7 +21,8 @@ pub(crate) const PASSWORD: &str = "Pass-w0rd";
 
 /// The Python that has what the service needs; `scripts/test` makes it.
 fn python() -> Option<PathBuf> {
-    let python = Path::new(REPOSITORY).join("target/lab/bin/python");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder");
+    let python = target.join("lab/bin/python");
     let found = python.exists();
     if !found {
         eprintln!("skipped: {} is not there; `scripts/test` makes it", python.display());

@@ -1,11 +1,13 @@
 //! `kill -9` of either side while a hotfix is put in place or taken back: it is there as a whole afterwards, or not at all.
 
 use super::{NAME, START, archive, at, ids, look, put};
-use crate::kill::machine::{agents, is_free, journal, kill, outcome, staged, wait_for, workers};
+use crate::kill::machine::{agents, is_free, kill, outcome, staged, wait_for, workers};
 use crate::kill::round::traced_worker;
 use crate::support::{Fleet, sandbox};
 use ibexdeploy::rehearsal::KitShape;
-use std::path::Path;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 const RENAMES: &str = "rename,renameat,renameat2";
 
@@ -51,16 +53,16 @@ impl Round {
         let mut controller = self.fleet.start(&[&["hotfix", NAME][..], arguments, &["--yes"]].concat());
         wait_for("the worker dies, or the run ends", || {
             let dead = traced.iter().all(|pid| !workers(&root).contains(pid));
-            let begun = runs(&root) > before && !journal(&root).is_empty();
-            (begun && (dead || outcome(&journal(&root)).is_some())).then_some(())
+            let begun = !new_journal(&root, &before).is_empty();
+            (begun && (dead || outcome(&new_journal(&root, &before)).is_some())).then_some(())
         });
-        let died = outcome(&journal(&root)).is_none();
+        let died = outcome(&new_journal(&root, &before)).is_none();
         if both {
             kill(controller.child.id());
             let _ = controller.child.wait();
-            if outcome(&journal(&root)).is_none() {
+            if outcome(&new_journal(&root, &before)).is_none() {
                 let resumed = self.fleet.run(&["runs", "resume", "--yes"]);
-                assert!(outcome(&journal(&root)).is_some(), "rename {count}: {}", resumed.story());
+                assert!(outcome(&new_journal(&root, &before)).is_some(), "rename {count}: {}", resumed.story());
             }
         } else {
             while controller.until(|_| true).is_some() {}
@@ -75,14 +77,20 @@ impl Round {
         });
         assert_eq!(staged(&root), [""; 0], "rename {count}");
         wait_for("the instrument is free", || is_free(&root).then_some(()));
-        (outcome(&journal(&root)).expect("it ended"), died)
+        (outcome(&new_journal(&root, &before)).expect("it ended"), died)
     }
 }
 
-/// Runs that have a journal.
-fn runs(root: &Path) -> usize {
+/// The journals of all runs.
+fn runs(root: &Path) -> BTreeSet<PathBuf> {
     let all = std::fs::read_dir(root.join(".ibexdeploy/runs")).into_iter().flatten().flatten();
-    all.filter(|run| run.path().join("journal.jsonl").exists()).count()
+    all.map(|run| run.path().join("journal.jsonl")).filter(|journal| journal.exists()).collect()
+}
+
+/// What the run has written that was not there before; runs of one second have names in any order.
+fn new_journal(root: &Path, before: &BTreeSet<PathBuf>) -> Vec<Value> {
+    let text = runs(root).difference(before).next().and_then(|new| std::fs::read_to_string(new).ok()).unwrap_or_default();
+    text.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok()).map(|v| v["e"].clone()).collect()
 }
 
 #[test]

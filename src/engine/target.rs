@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::events::{EVENT_VERSION, Event, EventKind, Outcome, RunId};
 use crate::link::{self, Access, End, Orders, Signal, Start};
 use crate::plan::{InstrumentPlan, Target};
+use crate::playbook::Phase;
 use crate::units::millis;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -53,16 +54,20 @@ pub(super) async fn drive(job: Job, desk: Desk) -> Result<Ended> {
     let began = Instant::now();
     let (reached, mut reach) = watch::channel(false);
     let tell = notices.clone();
-    // An agent that began may say no as well: it measures by now, nobody is logged on.
-    let said_no = AtomicBool::new(false);
+    // An agent that has staged may say no to the outage as well: the instrument measures by now.
+    let (applies, said_no) = (AtomicBool::new(false), AtomicBool::new(false));
     let mut handler = |signal: Signal| {
         match signal {
             Signal::Ready => notify(&tell, Notice::Ready(at)),
             Signal::Question { id, text } => notify(&tell, Notice::Question { at, id, text }),
             Signal::Event(event) => {
                 let works = at_work(&event.kind);
-                if let EventKind::InstrumentFinished { outcome: Outcome::Failed, error: Some(error), .. } = &event.kind {
-                    said_no.store(is_refusal(error.kind()), Ordering::Relaxed);
+                match &event.kind {
+                    EventKind::PhaseStarted { phase: Phase::Apply } => applies.store(true, Ordering::Relaxed),
+                    EventKind::InstrumentFinished { outcome: Outcome::Failed, error: Some(error), .. } => {
+                        said_no.store(is_refusal(error.kind()) && applies.load(Ordering::Relaxed), Ordering::Relaxed);
+                    }
+                    _ => {}
                 }
                 sink.emit(*event)?;
                 if let Some(works) = works

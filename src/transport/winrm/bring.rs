@@ -66,7 +66,7 @@ impl Load {
         }
         let suffix = if *home == RemoteHome::Windows { ".exe" } else { "" };
         let name = format!("{INCOMING}{}{suffix}", Uuid::new_v4().simple());
-        let earlier = std::mem::replace(&mut *begun.names(), Vec::new());
+        let earlier = std::mem::take(&mut *begun.names());
         begun.names().extend(earlier.iter().cloned().chain([name.clone()]));
         Ok(Self { bytes, name, earlier, build: build.hash })
     }

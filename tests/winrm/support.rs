@@ -284,12 +284,14 @@ pub(crate) fn certificates(folder: &Path) -> Certificates {
     let new_key = ["req", "-newkey", "rsa:2048", "-nodes"];
     let (ca, ca_key) = (path("ca.pem"), path("ca.key"));
     openssl(&[&new_key[..], &["-x509", "-days", "2", "-subj", "/CN=clients", "-keyout", &ca_key, "-out", &ca]].concat());
+    std::fs::write(file("extensions"), "basicConstraints=CA:FALSE\nextendedKeyUsage=clientAuth\n").expect("a file");
+    let extensions = path("extensions");
     for name in ["deploy", "other"] {
         let (key, request) = (path(&format!("{name}.key")), path(&format!("{name}.csr")));
         openssl(&[&new_key[..], &["-subj", &format!("/CN={name}"), "-keyout", &key, "-out", &request]].concat());
         let certificate = path(&format!("{name}.pem"));
         let sign = ["x509", "-req", "-days", "2", "-in", &request, "-CA", &ca, "-CAkey", &ca_key, "-CAcreateserial"];
-        openssl(&[&sign[..], &["-out", &certificate]].concat());
+        openssl(&[&sign[..], &["-extfile", &extensions, "-out", &certificate]].concat());
     }
     Certificates {
         authority: file("ca.pem"),

@@ -11,6 +11,7 @@ fn three_instruments_are_released_backed_up_and_rolled_back() {
     let Some(service) = Service::start(&["--auth", "negotiate"]) else { return };
     let site = Site::without_agents(&THREE, &service.settings());
 
+    THREE.iter().for_each(|name| start_ibex(&site.root(name)));
     let before = THREE.map(|name| installed(&site.root(name)));
     let released = site.run(&["release", "--all", "--yes"]);
     assert_eq!(released.code, 0, "{}", released.story());

@@ -66,8 +66,8 @@ impl Load {
         }
         let suffix = if *home == RemoteHome::Windows { ".exe" } else { "" };
         let name = format!("{INCOMING}{}{suffix}", Uuid::new_v4().simple());
-        let earlier = std::mem::take(&mut *begun.names());
-        begun.names().extend(earlier.iter().cloned().chain([name.clone()]));
+        let earlier = begun.names().clone();
+        begun.names().push(name.clone());
         Ok(Self { bytes, name, earlier, build: build.hash })
     }
 

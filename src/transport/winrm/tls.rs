@@ -44,9 +44,13 @@ impl Tls {
             (Some(certificate), Some(key)) => {
                 let chain = certificates(certificate)?;
                 let unfit = |e: &dyn std::fmt::Display| {
-                    Error::bad_input(format!("the key {} does not go with the certificate", key.display()))
-                        .because(e)
-                        .next("name the private key of the certificate, as PEM without a passphrase")
+                    Error::bad_input(format!(
+                        "the certificate {} and the key {} cannot be used",
+                        certificate.display(),
+                        key.display()
+                    ))
+                    .because(e)
+                    .next("name a certificate of version 3 and its private key, both as PEM and the key without a passphrase")
                 };
                 let key = PrivateKeyDer::from_pem_file(key).map_err(|e| unfit(&e))?;
                 config.with_client_auth_cert(chain, key).map_err(|e| unfit(&e))?
@@ -177,7 +181,8 @@ fn refused(endpoint: &Endpoint, pinned: bool, cause: Option<&rustls::Error>, e: 
             format!("{host} shows another certificate than the one that is pinned"),
             "if it was given a new one, ask whoever did it for the fingerprint and put that under `pin:`; else somebody stands between",
         ),
-        CertificateError::UnknownIssuer => (
+        // Another authority of the same name has signed it, in the second case.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => (
             ErrorKind::HostKey,
             format!("nobody that is trusted has signed the certificate of {host}"),
             "name the site's certificate authority, `ca: FILE`, or the machine's own certificate, `pin: FINGERPRINT` (docs/windows.md)",

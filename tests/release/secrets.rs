@@ -110,11 +110,21 @@ fn found_below(folder: &Path) -> Vec<String> {
     found
 }
 
+/// Whether a process with this environment was started by a test that runs beside this one, and has the same secrets.
+fn is_of_another_test(environ: &[u8]) -> bool {
+    let Ok(own) = std::env::var("NEXTEST_TEST_NAME") else { return false };
+    let name = environ.split(|b| *b == 0).find_map(|v| v.strip_prefix(b"NEXTEST_TEST_NAME="));
+    name.is_some_and(|name| name != own.as_bytes())
+}
+
 /// Where secrets are among this machine's processes: `who` gets process, and what of it shows one.
 fn among_processes() -> Vec<(u32, &'static str, Vec<u8>)> {
     let mut found = Vec::new();
     for process in std::fs::read_dir("/proc").unwrap().flatten() {
         let Some(id) = process.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
+        if is_of_another_test(&std::fs::read(process.path().join("environ")).unwrap_or_default()) {
+            continue;
+        }
         for what in ["cmdline", "environ"] {
             // A process may have ended, or be another user's.
             let bytes = std::fs::read(process.path().join(what)).unwrap_or_default();

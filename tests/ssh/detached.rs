@@ -35,7 +35,7 @@ fn waiting(links: &Links) -> (crate::command::Watched, PathBuf) {
     let go = links.fleet.dir().join("go");
     links.fleet.add_to_script("create_icp_binaries.bat", &format!("until [ -e {} ]; do sleep 0.05; done", go.display()));
     let mut controller = links.fleet.start(&["release", NAME, "--yes"]);
-    let at_gate = |e: &serde_json::Value| e["event"] == "step_started" && e["step"]["name"] == "ISISICP programs";
+    let at_gate = |e: &serde_json::Value| e["event"] == "step_started" && e["step"]["name"] == "ISISICP of the server";
     controller.until(at_gate).expect("it comes to the script that waits");
     (controller, go)
 }

@@ -30,7 +30,7 @@ impl Gate {
 /// An instrument that waits in the outage, and the controller that began it.
 fn in_the_outage(links: &Links) -> Watched {
     let mut controller = links.fleet.start(&["release", NAME, "--yes"]);
-    let at_gate = |e: &Value| e["event"] == "step_started" && e["step"]["name"] == "ISISICP programs";
+    let at_gate = |e: &Value| e["event"] == "step_started" && e["step"]["name"] == "ISISICP of the server";
     controller.until(at_gate).expect("it comes to the script that waits");
     controller
 }

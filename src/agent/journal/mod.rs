@@ -66,6 +66,17 @@ mod tests {
     }
 
     #[test]
+    fn a_journal_of_an_open_run_that_lost_an_intent_is_damaged() -> Result<()> {
+        let (folder, bytes) = written()?;
+        let path = folder.path().join("journal.jsonl");
+        let last = parse(&bytes).entries.iter().filter(|e| matches!(e.body, Body::Intend { .. })).map(|e| e.n).max();
+        let last = last.expect("an intent");
+        std::fs::write(&path, "").expect("write");
+        assert_eq!(read(&path)?.damage, [format!("entries 1 to {last} of the journal are lost")]);
+        Ok(())
+    }
+
+    #[test]
     fn damage_in_the_middle_is_named() -> Result<()> {
         let (_folder, mut bytes) = written()?;
         let at = bytes.windows(8).position(|w| w == b"apply.01").expect("the intention");

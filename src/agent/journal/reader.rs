@@ -46,7 +46,7 @@ pub fn read(path: &Path) -> Result<Loaded> {
             .next("without its journal nobody knows what the run did: release again, or restore a backup")
     })?;
     let mut loaded = parse(&bytes);
-    loaded.miss_end(ended(path));
+    loaded.miss_end(number_in(&end_file(path)).max(number_in(&intent_file(path))));
     Ok(loaded)
 }
 
@@ -56,13 +56,19 @@ fn end_file(journal: &Path) -> PathBuf {
     journal.with_file_name("ended")
 }
 
-fn ended(journal: &Path) -> Option<u64> {
-    std::fs::read_to_string(end_file(journal)).ok()?.trim().parse().ok()
+/// Where the number of the last intent stands, beside the journal. Without it, a journal of an open run that was cut off or
+/// emptied could not be told from one of a run that has changed nothing yet.
+fn intent_file(journal: &Path) -> PathBuf {
+    journal.with_file_name("intended")
+}
+
+fn number_in(file: &Path) -> Option<u64> {
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
 /// True when the run of this journal is noted to be over, whatever the journal itself can still tell.
 pub fn is_over(journal: &Path) -> bool {
-    ended(journal).is_some()
+    number_in(&end_file(journal)).is_some()
 }
 
 /// Notes that a run is over with the entry of this number.
@@ -70,6 +76,14 @@ pub(super) fn note_end(journal: &Path, n: u64) {
     if let Err(error) = std::fs::write(end_file(journal), n.to_string()) {
         // The journal itself says it as well.
         tracing::warn!(%error, "the end of a run is not noted beside its journal");
+    }
+}
+
+/// Notes that something is about to change by the entry of this number, which is on disk already.
+pub(super) fn note_intent(journal: &Path, n: u64) {
+    if let Err(error) = std::fs::write(intent_file(journal), n.to_string()) {
+        // Only a journal that is damaged later would miss it.
+        tracing::warn!(%error, "an intent is not noted beside the journal");
     }
 }
 

@@ -79,6 +79,8 @@ impl Writer {
         self.next += 1;
         if is_last_word {
             reader::note_end(&self.path, entry.n);
+        } else if matches!(entry.body, Body::Intend { .. }) {
+            reader::note_intent(&self.path, entry.n);
         }
         Ok(entry.n)
     }

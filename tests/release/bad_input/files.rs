@@ -383,7 +383,7 @@ fn what_a_playbook_names_is_there() {
       4 |   - sync: {component: Client, to: server\Client}
         |                                   ^
       on NDXLARMOR
-      next: give each `sync` a folder of its own; neither may lie inside the other
+      next: give each step a folder of its own; neither may lie inside the other
     ");
     assert_snapshot!(site.playbook("playbook: t\nclose:\n  - remind: {text: '{{ instt }}'}\n"), @"
     exit 2

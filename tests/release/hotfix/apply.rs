@@ -51,7 +51,7 @@ fn a_hotfix_is_shown_put_in_place_listed_and_taken_back_beside_the_running_serve
     assert_eq!(fleet.ibex(NAME), server);
     assert_eq!(ids(&fleet), [""; 0]);
     let none = hotfix(&fleet, &["--revert", "galil-timeout"]);
-    assert_eq!((none.code, none.outcome(NAME).as_str()), (4, "failed"), "{}", none.story());
+    assert_eq!((none.code, none.outcome(NAME).as_str()), (1, "failed"), "{}", none.story());
     assert!(none.stdout.contains("no hotfix galil-timeout is installed"), "{}", none.story());
 }
 
@@ -61,7 +61,7 @@ fn another_version_or_another_hotfix_of_the_name_is_refused_and_nothing_changes(
     let before = look(&fleet);
     let other = archive(&fleet, "other.zip", &[("hotfix.yaml", "requires: {EPICS: 26.9.0}\n"), (START, "x")]);
     let refused = hotfix(&fleet, &[&other.display().to_string()]);
-    assert_eq!((refused.code, refused.outcome(NAME).as_str()), (4, "failed"), "{}", refused.story());
+    assert_eq!((refused.code, refused.outcome(NAME).as_str()), (1, "failed"), "{}", refused.story());
     assert!(refused.stdout.contains("is for EPICS 26.9.0, and 26.8.0 is installed"), "{}", refused.story());
     assert!(refused.last(NAME, "outage_started").is_none(), "{}", refused.story());
     assert_eq!(look(&fleet), before);
@@ -69,7 +69,7 @@ fn another_version_or_another_hotfix_of_the_name_is_refused_and_nothing_changes(
     put(&fleet, &archive(&fleet, "same.zip", &[(START, "first")]));
     let second = archive(&fleet, "same.zip", &[(START, "second")]);
     let refused = hotfix(&fleet, &[&second.display().to_string()]);
-    assert_eq!((refused.code, refused.outcome(NAME).as_str()), (4, "failed"), "{}", refused.story());
+    assert_eq!((refused.code, refused.outcome(NAME).as_str()), (1, "failed"), "{}", refused.story());
     assert!(refused.stdout.contains("a hotfix same is installed already, with other content"), "{}", refused.story());
     assert_eq!(read(&fleet, START), "first");
 }
@@ -173,7 +173,7 @@ fn a_link_in_the_way_is_not_followed() {
     std::os::unix::fs::symlink(&elsewhere, at(&fleet, "EPICS/linked")).expect("a link");
     let zip = archive(&fleet, "patch.zip", &[("EPICS/linked/x.txt", "x")]);
     let refused = hotfix(&fleet, &[&zip.display().to_string()]);
-    assert_eq!((refused.code, refused.outcome(NAME).as_str()), (4, "failed"), "{}", refused.story());
+    assert_eq!((refused.code, refused.outcome(NAME).as_str()), (1, "failed"), "{}", refused.story());
     assert!(refused.stdout.contains("is a link, and the hotfix has files behind it"), "{}", refused.story());
     assert_eq!(std::fs::read_dir(&elsewhere).expect("a folder").count(), 0);
 }

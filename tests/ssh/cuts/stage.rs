@@ -48,7 +48,7 @@ pub(crate) fn write_playbooks(fleet: &Fleet) -> PathBuf {
     );
     for (before, added, after) in [
         ("\nstage:\n", gate(Phase::Stage), ""),
-        ("", format!("{undone}{}", gate(Phase::Apply)), "  - name: ISISICP programs\n"),
+        ("", format!("{undone}{}", gate(Phase::Apply)), "  - name: ISISICP of the server\n"),
         ("", format!("{}\n", gate(Phase::Prove)), "close:\n"),
         ("\nclose:\n", gate(Phase::Close), ""),
     ] {

@@ -28,8 +28,8 @@ fn drive(root: &Path) -> BTreeMap<String, String> {
             files.insert(format!("a backup: {path}"), sum);
         }
     }
-    // Its folder is named after the day and the minute.
-    files.retain(|path, _| !path.starts_with("data/old/"));
+    // Its folder is named after the day and the minute, and what PVs were is named after the run.
+    files.retain(|path, _| !path.starts_with("data/old/") && !path.contains("/deployment_pv_backups/"));
     files
 }
 

@@ -14,7 +14,7 @@ const NAME: &str = "NDXLARMOR";
 const OLDER: &str = "26.8.0";
 
 /// Those that are compared with twins.
-const TWINS: [&str; 2] = ["NDXLARMOR", "NDXZOOM"];
+const TWINS: [&str; 2] = ["NDXLARMOR", "NDXWISH"];
 
 /// Files on the drive, but for those that tell of times and processes; backups by what is in them.
 fn drive(root: &Path) -> BTreeMap<String, String> {

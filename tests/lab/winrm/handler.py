@@ -115,8 +115,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 state.BENCH.injections.append(dict(json.loads(body)))
             return self.reply(200)
         if state.OPT.bench_control and path == "/_bench/reboot":
+            # Whoever asks for it is no part of the machine: the answer must get through.
+            with state.BENCH.lock:
+                state.BENCH.conns.discard(self.request)
+            self.reply(200)
             state.BENCH.reboot(0)
-            return self.reply(200)
+            return
         if path.rstrip("/") != state.OPT.path:
             return self.reply(404)
         if time.time() < state.BENCH.boot_503_until:

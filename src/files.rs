@@ -1,9 +1,10 @@
 //! Files that are written whole or not at all: a reader, and whoever comes after a crash, finds the old one or the new one.
+//! And what goes with them.
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::fs::File;
+use std::fs::{DirEntry, File};
 use std::io::Write;
 use std::path::Path;
 use tempfile::NamedTempFile;
@@ -52,6 +53,17 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     }
 }
 
+/// Removes a folder with all that is in it; one that is not there is no error.
+///
+/// # Errors
+/// When the system refuses.
+pub(crate) fn remove_folder(folder: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(format!("remove {}", folder.display()), &e)),
+        _ => Ok(()),
+    }
+}
+
 /// Writes what can be made anew, such as a cache: a power cut may lose it.
 ///
 /// # Errors
@@ -95,6 +107,25 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
             .because(e)
             .next("move the file away, so that it can be made anew, or put one from a backup in its place")
     })
+}
+
+/// The first word of a text file, such as the version in a `VERSION.txt`; nothing when there is none.
+pub(crate) fn first_word(file: &Path) -> Option<String> {
+    let bytes = std::fs::read(file).ok()?;
+    String::from_utf8_lossy(&bytes).split_whitespace().next().map(str::to_owned)
+}
+
+/// What lies in a folder; nothing when there is no such folder.
+///
+/// # Errors
+/// When it cannot be listed.
+pub(crate) fn entries(folder: &Path) -> Result<Vec<DirEntry>> {
+    let listing = || format!("list {}", folder.display());
+    match std::fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| entry.cannot(listing)).collect(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(Error::io(listing(), &e)),
+    }
 }
 
 /// Makes the names in a folder last through a power cut, where the system has a call for that.

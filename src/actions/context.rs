@@ -141,6 +141,15 @@ pub struct Undone {
     pub left: Vec<String>,
 }
 
+/// The error of a step that was taken back at once, with what of it could not be.
+pub(super) fn taken_back(error: Error, outcome: Result<Undone>) -> Error {
+    match outcome {
+        Ok(undone) if undone.left.is_empty() => error,
+        Ok(undone) => error.because(format!("and it could not be taken back: {}", undone.left.join(", "))),
+        Err(back) => error.because(format!("and it could not be taken back: {back}")),
+    }
+}
+
 /// A point in time by which something must be over, with the word of the operator to cancel.
 #[derive(Debug, Clone)]
 pub struct Deadline {

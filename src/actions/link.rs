@@ -64,19 +64,7 @@ impl Perform for Link {
             None if self.leads_there(cx, &at)? => return Ok(Applied::ok("leads there already")),
             None => {
                 self.must_exist(cx)?;
-                let (folder, name) = split(&at)?;
-                let areas = volumes::areas_beside(cx, &at)?;
-                let staged = areas.stage.join("link");
-                if Stamp::of(&staged)?.is_some() {
-                    std::fs::remove_file(&staged).cannot(|| format!("remove {}", staged.display()))?;
-                }
-                cx.platform.make_link(&staged, &cx.native(&self.to)?)?;
-                let mut moves = Moves::below(&folder, &areas);
-                moves.over = true;
-                moves.take(name.clone())?;
-                moves.bring(name, "link")?;
-                let record = moves.write(&file)?;
-                (moves, record)
+                prepare_switch(cx, &at, &cx.native(&self.to)?, &file)?
             }
         };
         cx.undo_log.intend(UndoRecord::Link(LinkUndo { moves: record }))?;
@@ -86,6 +74,27 @@ impl Perform for Link {
         }
         Ok(Applied::changed(format!("leads to {}", cx.path(&self.to)?)))
     }
+}
+
+/// Makes a link to `to` in the stage area, and writes down the moves that bring it to its place. What is there, a link or a
+/// folder, goes to the undo area.
+///
+/// # Errors
+/// When the link cannot be made.
+pub(super) fn prepare_switch(cx: &StepContext<'_>, at: &Path, to: &Path, file: &Path) -> Result<(Moves, MovesRecord)> {
+    let (folder, name) = split(at)?;
+    let areas = volumes::areas_beside(cx, at)?;
+    let staged = areas.stage.join("link");
+    if Stamp::of(&staged)?.is_some() {
+        std::fs::remove_file(&staged).cannot(|| format!("remove {}", staged.display()))?;
+    }
+    cx.platform.make_link(&staged, to)?;
+    let mut moves = Moves::below(&folder, &areas);
+    moves.over = true;
+    moves.take(name.clone())?;
+    moves.bring(name, "link")?;
+    let record = moves.write(file)?;
+    Ok((moves, record))
 }
 
 /// How to take it back.

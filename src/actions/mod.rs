@@ -44,6 +44,8 @@ pub use context::{
     UndoLog, Undone, Want,
 };
 pub use job::{JobEnd, JobSpec};
+
+use context::taken_back;
 pub use undo::UndoRecord;
 
 use schemars::JsonSchema;

@@ -3,6 +3,7 @@
 use super::StepContext;
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::files;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -183,12 +184,7 @@ pub const MADE_SINCE: &str = "since";
 pub fn remove_areas(run_dir: &Path, undo: bool) -> Result<()> {
     for base in areas_of_run(run_dir)? {
         let gone = if undo { base.clone() } else { base.join(Area::Stage.folder()) };
-        match std::fs::remove_dir_all(&gone) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io(format!("remove {}", gone.display()), &e));
-            }
-            _ => {}
-        }
+        files::remove_folder(&gone)?;
         if undo && let Some(parent) = base.parent() {
             // The folder above is shared by the runs: it goes with the last of them.
             let _ = std::fs::remove_dir(parent);

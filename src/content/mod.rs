@@ -13,4 +13,5 @@ pub use index::{IndexEntry, Seen, TreeDifference, TreeIndex};
 pub use manifest::{Manifest, ManifestEntry};
 pub use pack::{BlobSink, Chunk, Unpacker};
 
+pub(crate) use hash::Hashing;
 pub(crate) use index::hash_all;

@@ -4,6 +4,7 @@ use super::{Component, KitProgress, OnProgress, Source, checks};
 use crate::content::tree::{self, TreeEntry};
 use crate::content::{ContentHash, HashCache, Manifest, ManifestEntry, hash_all};
 use crate::error::Result;
+use crate::files;
 use crate::paths::PathPatterns;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -77,8 +78,7 @@ fn hash(
 /// The first word of the component's `VERSION.txt`.
 fn version_of(name: &str, folder: &Path) -> Option<String> {
     let tree = if checks::is_nested(name, folder) { folder.join(name) } else { folder.to_path_buf() };
-    let text = std::fs::read(tree.join("VERSION.txt")).ok()?;
-    String::from_utf8_lossy(&text).split_whitespace().next().map(str::to_owned)
+    files::first_word(&tree.join("VERSION.txt"))
 }
 
 /// One file for each component's folder, however the folder was named.

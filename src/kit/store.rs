@@ -1,7 +1,7 @@
 //! Content for the instruments: blobs by hash, and packs that are compressed once and sent to all.
 
 use super::Kit;
-use crate::content::{Chunk, ContentHash, pack};
+use crate::content::{Chunk, ContentHash, Hashing, pack};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::locks::locked;
 use crate::protocol::PackHeader;
@@ -185,7 +185,7 @@ impl ContentStore {
     fn build(&self, target: &Path, chunk: &Chunk) -> Result<Pack> {
         let what = || format!("write a pack into {}", self.packs.display());
         let mut frame = tempfile::Builder::new().prefix(".frame-").tempfile_in(&self.packs).cannot(what)?;
-        let mut hashing = Hashing { inner: frame.as_file_mut(), hasher: blake3::Hasher::new() };
+        let mut hashing = Hashing::new(frame.as_file_mut());
         // A buffer in front: the compressor writes in small pieces.
         let header = {
             let mut buffered = std::io::BufWriter::with_capacity(256 * 1024, &mut hashing);
@@ -195,7 +195,7 @@ impl ContentStore {
             buffered.flush().cannot(what)?;
             header
         };
-        let head = PackFileHead { header, frame: ContentHash::from_hasher(&hashing.hasher) };
+        let head = PackFileHead { header, frame: hashing.hash() };
         let head_bytes = rmp_serde::to_vec(&head).map_err(|e| Error::internal("cannot write a pack's header").because(e))?;
         // The head stands behind the frame, since it is known last; its length and the magic come at the very end.
         let mut tail = head_bytes.clone();
@@ -302,22 +302,6 @@ fn open_pack(path: &Path, chunk: &Chunk) -> Option<Pack> {
         tracing::debug!(%error, "the time of a pack's last use is not kept");
     }
     Some(Pack { header: head.header, file })
-}
-
-struct Hashing<'a> {
-    inner: &'a mut File,
-    hasher: blake3::Hasher,
-}
-
-impl Write for Hashing<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        Ok(written)
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.inner.flush()
-    }
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ pub fn make_kits(folder: &Path, shape: &KitShape) -> Result<RehearsalKits> {
     let wanted = Stamp::of(shape);
     if !releases.iter().all(|r| wanted.stands_in(r)) {
         for release in &releases {
-            remove_folder(release)?;
+            crate::files::remove_folder(release)?;
         }
         make(&releases, shape)?;
         for release in &releases {
@@ -91,13 +91,6 @@ impl Stamp {
     fn write(&self, release: &Path) -> Result<()> {
         let file = release.join(Self::FILE);
         std::fs::write(&file, &self.0).cannot(|| format!("write {}", file.display()))
-    }
-}
-
-fn remove_folder(folder: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).cannot(|| format!("remove {}", folder.display())),
-        _ => Ok(()),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Ways to open a byte stream to an agent on an instrument.
 
+mod begun;
 mod builds;
+mod expected;
 mod local;
 mod mark;
 mod piped;

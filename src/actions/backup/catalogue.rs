@@ -3,6 +3,7 @@
 
 use super::write::Written;
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::files;
 use crate::paths::{Drives, RelPath, WinPath};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -250,15 +251,8 @@ fn what_is_missing(catalogue: &Catalogue, zips: &BTreeMap<String, u64>) -> Optio
 /// # Errors
 /// When a folder cannot be listed.
 pub(crate) fn backups_in(folder: &Path) -> Result<Vec<BackupFolder>> {
-    let listing = || format!("list {}", folder.display());
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(Error::io(listing(), &e)),
-    };
     let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry.cannot(listing)?;
+    for entry in files::entries(folder)? {
         let named = entry.file_name().to_str().is_some_and(|n| n.to_lowercase().starts_with(PREFIX));
         if named && entry.path().is_dir() {
             found.push(BackupFolder::look(&entry.path())?);

@@ -9,12 +9,11 @@ mod zip_format;
 
 use super::moves::{make_folder, rename, shown};
 use super::sync::counted;
-use super::sync::staging::still_wanted;
 use super::volumes::{OWN_FOLDER, resolved, target_key};
 use super::{Applied, Difference, Perform, Probe, SpaceNeed, StepContext};
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, IoContext, Result, first_named};
-use crate::events::{BackedUp, Outcome, Unit};
+use crate::events::{BackedUp, Outcome};
 use crate::files;
 use crate::paths::{PathPatterns, Place, RelPath, WinPath};
 use crate::units::Size;
@@ -25,8 +24,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use write::Written;
+use std::sync::atomic::AtomicU64;
+use write::{Written, counting};
 
 /// Backs up folders, one plain `.zip` each, in `<to>\\ibex_backup_YYYY_MM_DD`; read back and verified.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -123,11 +122,7 @@ impl Backup {
         // Every byte counts twice: it is written, and read back.
         let total: u64 = 2 * sources.iter().map(|s| s.listing.bytes()).sum::<u64>();
         let done = AtomicU64::new(0);
-        let alive = |bytes: u64| {
-            let now = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
-            cx.progress.advanced(now.min(total), total, Unit::Bytes);
-            still_wanted(cx)
-        };
+        let alive = counting(cx, total, &done);
         let mut saved = BTreeMap::new();
         for source in sources {
             let zip = part.join(&source.zip);
@@ -139,7 +134,7 @@ impl Backup {
             let place = SavedPlace {
                 folder: source.folder.clone(),
                 zip: source.zip.clone(),
-                version: first_word(&source.native.join("VERSION.txt")),
+                version: files::first_word(&source.native.join("VERSION.txt")),
                 excluded: source.excluded.clone(),
                 written,
             };
@@ -193,17 +188,12 @@ impl Backup {
             files::sync_folder(to)?;
             Ok(folder)
         };
-        finish().map_err(|error| match remove_folder(&part) {
+        finish().map_err(|error| match files::remove_folder(&part) {
             // What is incomplete is no backup, and takes space.
             Ok(()) => error,
             Err(left) => error.because(left),
         })
     }
-}
-
-fn first_word(file: &Path) -> Option<String> {
-    let bytes = std::fs::read(file).ok()?;
-    String::from_utf8_lossy(&bytes).split_whitespace().next().map(str::to_owned)
 }
 
 /// The end of the name of a backup folder that is being made.
@@ -215,7 +205,7 @@ fn remove_half_backups(cx: &StepContext<'_>, to: &Path) -> Result<()> {
     for entry in std::fs::read_dir(to).cannot(listing)? {
         let entry = entry.cannot(listing)?;
         if entry.file_name().to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(PART)) {
-            remove_folder(&entry.path())?;
+            files::remove_folder(&entry.path())?;
         }
     }
     Ok(())
@@ -331,17 +321,6 @@ fn enough_space(cx: &StepContext<'_>, to: &Path, sources: &[Source]) -> Result<(
     }
     let message = format!("the backup may take {}, and {} has {} free", Size(need), shown(cx, to), Size(free));
     Err(Error::new(ErrorKind::OutOfSpace, message).next("move old backups away, or exclude what need not be kept"))
-}
-
-/// Removes a folder with all that is in it; one that is not there is no error.
-///
-/// # Errors
-/// When the system refuses.
-pub(crate) fn remove_folder(folder: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(format!("remove {}", folder.display()), &e)),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

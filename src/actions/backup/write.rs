@@ -3,9 +3,12 @@
 use super::listing::{Listing, Unreadable};
 use super::work::{Job, OpenFile, PIECE, Part, Work};
 use super::zip_format::{Attributes, Entry, Method, Times, end};
+use crate::actions::StepContext;
 use crate::actions::moves::mtime_ns;
+use crate::actions::sync::staging::still_wanted;
 use crate::content::tree::workers;
 use crate::error::{Error, IoContext, Result};
+use crate::events::Unit;
 use crate::paths::RelPath;
 use jiff::tz::TimeZone;
 use libdeflater::{CompressionLvl, Compressor};
@@ -15,6 +18,7 @@ use std::fs::{File, Metadata};
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -25,6 +29,16 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1
 
 /// Asked between pieces whether the work is still wanted, and told of the bytes that were read.
 pub(crate) type Alive<'a> = &'a (dyn Fn(u64) -> Result<()> + Sync);
+
+/// What work that counts bytes is told: it adds them to `done` of `total`, and stops at the deadline and on the operator's
+/// word.
+pub(crate) fn counting<'a>(cx: &'a StepContext<'_>, total: u64, done: &'a AtomicU64) -> impl Fn(u64) -> Result<()> + Sync + 'a {
+    move |bytes| {
+        let now = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        cx.progress.advanced(now.min(total), total, Unit::Bytes);
+        still_wanted(cx)
+    }
+}
 
 /// A zip that was written, as the catalogue has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -77,7 +77,7 @@ impl Clone {
         }
         // The account that clones is not the agent's own.
         cx.platform.copy_rights(&volumes::nearest_folder(target)?, &areas.stage)?;
-        remove(&staged)?;
+        files::remove_folder(&staged)?;
         let name = shown(cx, target);
         let outside = Program::new(areas.stage.clone()).called(name.clone());
         outside.repeat(cx, "clone", Reach::Long, &["clone", "--quiet", "--no-checkout", &self.from, STAGED])?;
@@ -129,13 +129,6 @@ impl Clone {
         moves.bring(name, STAGED)?;
         let record = moves.write(file)?;
         Ok((moves, record))
-    }
-}
-
-fn remove(folder: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).cannot(|| format!("remove {}", folder.display())),
-        _ => Ok(()),
     }
 }
 

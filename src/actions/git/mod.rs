@@ -272,11 +272,7 @@ impl Git {
     /// Undoes a failed attempt at once, so that the work tree is as it was whatever comes next.
     fn take_back(cx: &StepContext<'_>, undo: &GitUndo, error: Error) -> Error {
         let deadline = Deadline::after(BACK, Arc::default());
-        match undo.take_back_at_once(&StepContext { deadline: &deadline, ..*cx }) {
-            Ok(undone) if undone.left.is_empty() => error,
-            Ok(undone) => error.because(format!("and it could not be taken back: {}", undone.left.join(", "))),
-            Err(back) => error.because(format!("and it could not be taken back: {back}")),
-        }
+        super::taken_back(error, undo.take_back_at_once(&StepContext { deadline: &deadline, ..*cx }))
     }
 
     /// Begins the step, or goes on with it after a crash; nothing when there is nothing to do.

@@ -4,13 +4,13 @@
 use super::client::Client;
 use super::server;
 use super::version::{Route, ServerVersion};
-use crate::actions::backup::remove_folder;
 use crate::actions::moves::{Moves, make_folder, rename, shown};
 use crate::actions::volumes::{self, Areas, MADE_SINCE};
 use crate::actions::{StepContext, Undone, service};
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::files;
+use crate::files::remove_folder;
 use crate::platform::{ServiceControl, ServiceDefinition, ServiceStatus};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};

@@ -4,19 +4,19 @@ use super::Mysql;
 use super::server::{NEEDED, version_of};
 use super::version::ServerVersion;
 use crate::actions::backup::read::{self, Held};
-use crate::actions::backup::remove_folder;
+use crate::actions::backup::write::counting;
 use crate::actions::moves::shown;
-use crate::actions::sync::staging::{give_file_rights, still_wanted};
+use crate::actions::sync::staging::give_file_rights;
 use crate::actions::volumes::{Areas, nearest_folder, take_over_staged};
 use crate::actions::{FetchStats, StepContext, Want};
 use crate::content::{ContentHash, Manifest, ManifestEntry};
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::events::Unit;
 use crate::files;
+use crate::files::remove_folder;
 use crate::units::Size;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 /// Bytes of a zip are about so many times as many when it is unpacked.
 pub(super) const UNPACKED: u64 = 5;
@@ -94,10 +94,7 @@ impl KitZip {
         remove_folder(&unpacking)?;
         std::fs::create_dir_all(&unpacking).cannot(|| format!("make the folder {}", unpacking.display()))?;
         let done = AtomicU64::new(0);
-        let alive = |more: u64| {
-            cx.progress.advanced(done.fetch_add(more, Ordering::Relaxed) + more, bytes, Unit::Bytes);
-            still_wanted(cx)
-        };
+        let alive = counting(cx, bytes, &done);
         read::unpack(zip, &held, None, &unpacking, &alive).map_err(|e| of_kit(e.next(COPY_AGAIN)))?;
         let inside = unpacking.join(&top);
         for name in NEEDED {

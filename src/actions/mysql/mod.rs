@@ -21,6 +21,7 @@ use super::moves::shown;
 use super::volumes::{areas_beside, resolved};
 use super::{Applied, Deadline, Difference, FetchStats, Perform, Probe, SpaceNeed, StepContext, UndoRecord};
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::files;
 use crate::paths::Place;
 use crate::platform::ServiceStatus;
 use crate::units::Size;
@@ -216,7 +217,7 @@ impl Mysql {
         if made.is_dir() {
             return Ok(());
         }
-        super::backup::remove_folder(&making)?;
+        files::remove_folder(&making)?;
         let programs = areas_beside(cx, &look.programs)?.stage.join(kit::PROGRAMS);
         server::initialise(cx, &programs, &making)?;
         cx.platform.copy_rights(&super::volumes::nearest_folder(&look.data)?, &making)?;
@@ -259,11 +260,7 @@ impl Mysql {
     /// Undoes a failed attempt at once, so that the databases are there again whatever comes next.
     fn take_back(cx: &StepContext<'_>, undo: &MysqlUndo, error: Error) -> Error {
         let deadline = Deadline::after(BACK, Arc::default());
-        match undo.take_back_at_once(&StepContext { deadline: &deadline, ..*cx }) {
-            Ok(undone) if undone.left.is_empty() => error,
-            Ok(undone) => error.because(format!("and it could not be taken back: {}", undone.left.join(", "))),
-            Err(back) => error.because(format!("and it could not be taken back: {back}")),
-        }
+        super::taken_back(error, undo.take_back_at_once(&StepContext { deadline: &deadline, ..*cx }))
     }
 }
 

@@ -6,13 +6,12 @@ mod part;
 mod tests;
 
 use super::backup::catalogue::PREFIX;
+use super::backup::write::counting;
 use super::moves::{Moves, MovesRecord, shown};
 use super::remove::moves_file;
 use super::sync::counted;
-use super::sync::staging::still_wanted;
 use super::{Applied, Difference, FetchStats, Perform, Probe, SpaceNeed, StepContext, UndoRecord, Undone};
 use crate::error::Result;
-use crate::events::Unit;
 use crate::files;
 use crate::paths::Place;
 use crate::units::Size;
@@ -108,11 +107,7 @@ impl Perform for Restore {
         files::write_json(&self.note(cx), &chosen.folder)?;
         let total: u64 = chosen.parts.iter().map(|p| p.bytes).sum();
         let done = AtomicU64::new(0);
-        let alive = |bytes: u64| {
-            let now = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
-            cx.progress.advanced(now.min(total), total, Unit::Bytes);
-            still_wanted(cx)
-        };
+        let alive = counting(cx, total, &done);
         let mut stats = FetchStats::default();
         for part in &chosen.parts {
             stats.files += part.unpack(cx, &alive)?;

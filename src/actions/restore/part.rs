@@ -4,7 +4,6 @@ use super::Restore;
 use crate::actions::StepContext;
 use crate::actions::backup::catalogue::{BackupFolder, BackupState, SavedPlace, backups_in};
 use crate::actions::backup::read::{Held, contents, unpack};
-use crate::actions::backup::remove_folder;
 use crate::actions::moves::{Moves, Stamp, shown};
 use crate::actions::remove::{moves_file, split};
 use crate::actions::sync::counted;
@@ -12,6 +11,7 @@ use crate::actions::sync::staging::give_file_rights;
 use crate::actions::volumes::{Areas, OWN_FOLDER, areas_beside, nearest_folder, resolved, step_areas};
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::files::{self, remove_folder};
 use crate::nearest::nearest;
 use crate::paths::{PathPatterns, Place, RelPath, WinPath};
 use std::collections::BTreeSet;
@@ -366,15 +366,9 @@ const TREE: &str = "tree";
 
 /// The names in a folder, sorted; none when there is no such folder.
 fn names_in(folder: &Path) -> Result<Vec<RelPath>> {
-    let listing = || format!("list {}", folder.display());
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(Error::io(listing(), &e)),
-    };
     let mut names = Vec::new();
-    for entry in entries {
-        let name = entry.cannot(listing)?.file_name();
+    for entry in files::entries(folder)? {
+        let name = entry.file_name();
         let text = name.to_str().ok_or_else(|| {
             Error::new(ErrorKind::Io, format!("the name {} in {} is not Unicode", name.display(), folder.display()))
         })?;

@@ -3,19 +3,18 @@
 mod transfer;
 
 use super::backup::catalogue::{BackupFolder, BackupState, backups_in};
+use super::backup::write::counting;
 use super::moves::shown;
 use super::sync::counted;
-use super::sync::staging::still_wanted;
 use super::{Applied, Difference, Perform, Probe, StepContext};
 use crate::error::{Error, ErrorKind, Result};
-use crate::events::Unit;
 use crate::paths::{Place, RelPath, WinPath};
 use crate::playbook::Phase;
 use crate::units::Size;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use transfer::transfer;
 
 /// Moves old backups to a share: copied, compared with what was written when they were made, and only then removed. The
@@ -74,11 +73,7 @@ impl Retention {
         // Every byte counts twice: it is copied, and read back.
         let total = 2 * look.bytes();
         let done = AtomicU64::new(0);
-        let alive = |bytes: u64| {
-            let now = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
-            cx.progress.advanced(now.min(total), total, Unit::Bytes);
-            still_wanted(cx)
-        };
+        let alive = counting(cx, total, &done);
         let mut moved = 0;
         for backup in &look.going {
             match transfer(cx, backup, to, &alive) {

@@ -2,11 +2,11 @@
 
 use crate::actions::StepContext;
 use crate::actions::backup::catalogue::BackupFolder;
-use crate::actions::backup::remove_folder;
 use crate::actions::backup::write::Alive;
 use crate::actions::moves::{mtime_ns, rename, set_mtime, shown};
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::files::remove_folder;
 use crate::files::sync_folder;
 use crate::units::Size;
 use std::collections::BTreeMap;

@@ -7,6 +7,7 @@
 use super::difference::{Arrival, Wanted, WantedTree};
 use super::staging::{Source, Staging, give_file_rights, in_parallel, still_wanted};
 use super::{Look, Sync, SyncUndo, counted, hand};
+use crate::actions::link::prepare_switch;
 use crate::actions::moves::{Moves, MovesRecord, Stamp, make_folder, shown};
 use crate::actions::remove::split;
 use crate::actions::volumes::{self, Areas};
@@ -145,20 +146,8 @@ impl Sync {
         let (moves, record) = match Moves::begun(&file)? {
             Some(begun) => begun,
             None => {
-                let (parent, name) = split(&at)?;
-                let areas = volumes::areas_beside(cx, &at)?;
-                let staged = areas.stage.join("link");
-                if Stamp::of(&staged)?.is_some() {
-                    std::fs::remove_file(&staged).cannot(|| format!("remove {}", staged.display()))?;
-                }
-                make_folder(cx, &parent)?;
-                cx.platform.make_link(&staged, folder)?;
-                let mut moves = Moves::below(&parent, &areas);
-                moves.over = true;
-                moves.take(name.clone())?;
-                moves.bring(name, "link")?;
-                let record = moves.write(&file)?;
-                (moves, record)
+                make_folder(cx, &split(&at)?.0)?;
+                prepare_switch(cx, &at, folder, &file)?
             }
         };
         self.note_retired(cx, &at, folder)?;

@@ -7,7 +7,7 @@ use crate::agent::journal::Body;
 use crate::agent::machine::Machine;
 use crate::error::{Error, IoContext, Result};
 use crate::events::{EventKind, Outcome, VersionChange};
-use crate::files::{read_json, write_json};
+use crate::files::{self, read_json, write_json};
 use crate::paths::WinPath;
 use crate::plan::PlanStep;
 use crate::platform::facts::version_in;
@@ -69,7 +69,7 @@ impl Driver {
             let now = previous.and_then(|()| self.keep_component(step, sync, &mut all));
             if now.is_err() {
                 // By the one of before, the release's own files would be changes made by hand.
-                remove_if_there(&self.machine.home.folder().join("index").join(baseline_of(&sync.component)))?;
+                files::remove(&self.machine.home.folder().join("index").join(baseline_of(&sync.component)))?;
                 kept = kept.and(now);
             }
         }
@@ -199,13 +199,6 @@ fn baseline_of(component: &str) -> String {
     format!("{component}.baseline.json")
 }
 
-fn remove_if_there(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(format!("remove {}", path.display()), &e)),
-        _ => Ok(()),
-    }
-}
-
 /// Files of a finished run's folders that changed since, by folder.
 ///
 /// # Errors
@@ -258,7 +251,7 @@ impl Driver {
             let baseline = baseline_of(&component);
             match read_json::<serde_json::Value>(&previous.join(&baseline))? {
                 Some(before) => write_json(&home.join("index").join(&baseline), &before)?,
-                None => remove_if_there(&home.join("index").join(&baseline))?,
+                None => files::remove(&home.join("index").join(&baseline))?,
             }
             write_json(&home.join("installed.json"), &all)?;
         }

@@ -1,7 +1,7 @@
 //! The contents of hotfixes at the controller, by hash: what a run needs stays there, whatever becomes of the archive.
 
 use super::read::{ReadPatch, Sink, read};
-use crate::content::ContentHash;
+use crate::content::{ContentHash, Hashing};
 use crate::error::{Error, IoContext, Result};
 use crate::locks::locked;
 use std::collections::BTreeMap;
@@ -62,10 +62,10 @@ impl Sink for PatchStore {
     fn take(&self, fill: &mut dyn FnMut(&mut dyn Write) -> Result<()>) -> Result<ContentHash> {
         let what = || format!("unpack a hotfix into {}", self.folder.display());
         let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(&self.folder).cannot(what)?;
-        let mut hashing = Hashing { inner: BufWriter::new(file.as_file_mut()), hasher: blake3::Hasher::new() };
+        let mut hashing = Hashing::new(BufWriter::new(file.as_file_mut()));
         fill(&mut hashing)?;
-        hashing.inner.flush().cannot(what)?;
-        let hash = ContentHash::from_hasher(&hashing.hasher);
+        hashing.flush().cannot(what)?;
+        let hash = hashing.hash();
         drop(hashing);
         match self.content(&hash) {
             // The time of the last use, by which old ones are removed.
@@ -76,22 +76,5 @@ impl Sink for PatchStore {
             None => drop(file.persist(self.folder.join(hash.to_string())).map_err(|e| Error::io(what(), &e.error))?),
         }
         Ok(hash)
-    }
-}
-
-/// Hashes what passes through.
-struct Hashing<W> {
-    inner: W,
-    hasher: blake3::Hasher,
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        Ok(written)
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.inner.flush()
     }
 }

@@ -1,5 +1,6 @@
 //! Bringing the agent's executable to a machine that lacks it.
 
+use super::super::begun::Begun;
 use super::super::builds::Build;
 use super::super::lines;
 use super::super::remote::RemoteHome;
@@ -12,7 +13,6 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Bytes handed to libssh2 at a time; it sends them as many packets, and waits for their answers together.
@@ -24,16 +24,7 @@ const PIECE_LIMIT: Duration = Duration::from_secs(30);
 /// How long the new executable may take to put itself in its place.
 const INSTALL_LIMIT: Duration = Duration::from_secs(60);
 
-/// Files below an instrument's home that this controller has begun to write and that are not known to be gone: when a
-/// connection breaks, nobody is there to remove them until the next one comes.
-#[derive(Debug, Default)]
-pub(super) struct Begun(Mutex<Vec<String>>);
-
 impl Begun {
-    fn names(&self) -> MutexGuard<'_, Vec<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A name that nobody else uses.
     fn fresh(&self, home: &RemoteHome) -> String {
         let suffix = if *home == RemoteHome::Windows { ".exe" } else { "" };

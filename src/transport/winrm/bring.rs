@@ -1,6 +1,7 @@
 //! Bringing the agent's executable to a machine that lacks it: one program of the machine's own reads it from its standard
 //! input, checks it, and lets it put itself in its place.
 
+use super::super::begun::Begun;
 use super::super::builds::Build;
 use super::super::lines;
 use super::super::piped::{End, PipedStream};
@@ -13,7 +14,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sha2::{Digest, Sha256};
 use std::io::Read;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -30,17 +30,6 @@ const INSTALL_LIMIT: Duration = Duration::from_secs(60);
 
 /// What PowerShell is told, on Windows.
 const POWERSHELL: &str = include_str!("bring.ps1");
-
-/// Files that this controller has begun to write at an instrument and that are not known to be gone. The next attempt
-/// removes them.
-#[derive(Debug, Default)]
-pub(super) struct Begun(Mutex<Vec<String>>);
-
-impl Begun {
-    fn names(&self) -> MutexGuard<'_, Vec<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// An executable on its way.
 #[derive(Debug)]

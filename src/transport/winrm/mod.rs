@@ -17,16 +17,17 @@ mod soap;
 mod tls;
 mod unauthorized;
 
+use super::Opened;
+use super::begun::AllBegun;
 use super::builds::Builds;
-use super::mark::{Beginning, find_mark};
-use super::piped::{End, PipedStream};
+use super::expected::Expected;
+use super::piped::PipedStream;
 use super::remote::RemoteHome;
-use super::{AgentStream, Opened, lines};
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Target, WinrmSpec};
 use crate::secrets::Secrets;
-use bring::{Begun, Load};
+use bring::Load;
 use connection::Connection;
 use endpoint::Endpoint;
 use fault::Fault;
@@ -38,12 +39,9 @@ use shells::{InUse, Shells};
 use soap::{CommandId, CommandLine, Request, SessionId};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tracing::Instrument as _;
-
-/// How long the agent may take to begin its stream once its program was started.
-const BEGINS_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long the service may take to open a shell, and to start a program in it.
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
@@ -58,8 +56,7 @@ pub struct Winrm {
     logons: BTreeMap<String, Secrets>,
     builds: Builds,
     shells: Arc<Shells>,
-    /// What was being brought, by instrument.
-    begun: Mutex<BTreeMap<String, Arc<Begun>>>,
+    begun: AllBegun,
 }
 
 impl std::fmt::Debug for Winrm {
@@ -79,7 +76,7 @@ impl Winrm {
     /// `logons`: the secrets for logging on, by instrument. `agents`: where builds for other platforms lie, besides beside
     /// this executable.
     pub fn new(logons: BTreeMap<String, Secrets>, agents: Option<PathBuf>) -> Self {
-        Self { logons, builds: Builds::new(agents), shells: Arc::default(), begun: Mutex::default() }
+        Self { logons, builds: Builds::new(agents), shells: Arc::default(), begun: AllBegun::default() }
     }
 
     pub(super) async fn open(&self, target: &Target, spec: &WinrmSpec) -> Result<Opened> {
@@ -92,29 +89,11 @@ impl Winrm {
         let home = &endpoint.home;
         let build = self.build(spec, home)?;
         let line = command_line(home, &home.executable(build.as_ref()), "attach");
-        let mut stream = match self.start(target, &endpoint, &line).await? {
-            Started::Running(stream) => stream,
-            Started::NotThere(said) => return without_agent(spec, home, vec![said]),
-        };
-        let begun = tokio::time::timeout(BEGINS_WITHIN, find_mark(&mut stream)).await.map_err(|_| {
-            Error::new(ErrorKind::Unreachable, format!("the agent did not begin its stream within {BEGINS_WITHIN:?}"))
-                .next("see whether the machine is overloaded, and what antivirus makes of ibexdeploy.exe")
-        })?;
-        let noise = match begun {
-            Ok(Beginning::Marked) => return Ok(Opened::Stream(Box::new(stream) as AgentStream)),
-            Ok(Beginning::Ended(noise)) => noise,
-            Err(e) if matches!(stream.end(), Some(End::Closed { .. })) => {
-                tracing::debug!(error = %e, "no agent was started");
-                Vec::new()
-            }
-            Err(e) => return Err(Error::new(ErrorKind::Unreachable, "the connection broke before the agent answered").because(e)),
-        };
-        match stream.end() {
-            Some(End::Lost(why)) => {
-                Err(Error::new(ErrorKind::Unreachable, "the connection broke before the agent answered").because(why))
-            }
-            Some(End::Closed { said, .. }) => without_agent(spec, home, [lines(&noise), said.clone()].concat()),
-            None => without_agent(spec, home, lines(&noise)),
+        let slow = "see whether the machine is overloaded, and what antivirus makes of ibexdeploy.exe";
+        let expected = Expected { home, preinstalled: spec.preinstalled, slow };
+        match self.start(target, &endpoint, &line).await? {
+            Started::Running(stream) => expected.begin(stream).await,
+            Started::NotThere(said) => expected.missing(vec![said]),
         }
     }
 
@@ -129,10 +108,7 @@ impl Winrm {
             return Err(Error::internal("an agent is to be brought where none may be"));
         }
         let build = self.builds.of(endpoint.home.platform())?;
-        let begun = {
-            let mut all = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(all.entry(target.plan.instrument.clone()).or_default())
-        };
+        let begun = self.begun.of(&target.plan.instrument);
         let load = Load::of(&build, &endpoint.home, &begun)?;
         match self.start(target, &endpoint, &load.receiver(&endpoint.home)).await? {
             Started::Running(stream) => load.send(stream, &begun).await,
@@ -238,18 +214,6 @@ fn command_line(home: &RemoteHome, executable: &str, arguments: &str) -> Command
         },
         RemoteHome::Unix { .. } => CommandLine { program: line, arguments: None },
     }
-}
-
-/// The program was not there, or does not run: bringing it shows which.
-fn without_agent(spec: &WinrmSpec, home: &RemoteHome, said: Vec<String>) -> Result<Opened> {
-    tracing::debug!(said = said.join(" | "), "the agent is not there");
-    if !spec.preinstalled {
-        return Ok(Opened::AgentMissing { said });
-    }
-    let file = home.file(&home.executable(None));
-    Err(Error::new(ErrorKind::NoAgent, "the agent does not start, and none may be brought (`agent: preinstalled`)")
-        .with_output(said)
-        .next(format!("put this build of ibexdeploy there as {file}, or let it be brought")))
 }
 
 /// The error of an answer that is none of WinRM's own.

@@ -1,6 +1,6 @@
 //! Versions beside each other, with a link to the one that is used: a release makes a new folder and switches the link.
 
-use crate::kill::machine::{LIMIT, differences, installed, journal, kill, outcome, wait_for, workers};
+use crate::kill::machine::{differences, installed, kill_worker_when};
 use crate::support::{Fleet, SmallDisk};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -173,24 +173,11 @@ fn killed_after(intents: usize, failing: bool) -> Option<(Fleet, String)> {
         fleet.add_to_script("26.9.0", "start_ibex_server.bat", "exit 3");
     }
     let root = fleet.root(NAME);
-    let mut controller = fleet.start(&["release", NAME, "--yes", "--skip-tags", "backup"]);
-    let begun = std::time::Instant::now();
-    let undone = |all: &[serde_json::Value]| all.iter().filter(|e| !e["undone"].is_null()).count();
-    let intended = |all: &[serde_json::Value]| all.iter().filter(|e| !e["intend"].is_null()).count();
-    loop {
-        let all = journal(&root);
-        let reached = if failing { undone(&all) >= intents } else { intended(&all) >= intents };
-        if reached || outcome(&all).is_some() {
-            break;
-        }
-        assert!(begun.elapsed() < LIMIT, "neither {intents} intents nor the end of the run came");
-        std::thread::yield_now();
-    }
-    workers(&root).into_iter().for_each(kill);
-    let hit = outcome(&journal(&root)).is_none();
-    while controller.until(|_| true).is_some() {}
-    let ended = wait_for("the run ends", || outcome(&journal(&root)));
-    hit.then_some((fleet, ended))
+    let controller = fleet.start(&["release", NAME, "--yes", "--skip-tags", "backup"]);
+    let noted = |all: &[serde_json::Value], what: &str| all.iter().filter(|e| !e[what].is_null()).count();
+    let what = if failing { "undone" } else { "intend" };
+    let ended = kill_worker_when(&root, controller, &format!("{intents} of {what}"), |all| noted(all, what) >= intents)?;
+    Some((fleet, ended))
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The settings of an instrument, which are a git work tree with a remote: merged, committed and pushed by a release, as
 //! they were when it fails, and never in between, whoever is killed.
 
-use crate::kill::machine::{LIMIT, journal, kill, outcome, wait_for, workers};
+use crate::kill::machine::kill_worker_when;
 use crate::support::{Ended, Fleet};
 use ibexdeploy::rehearsal::KitShape;
 use std::collections::BTreeMap;
@@ -169,17 +169,9 @@ fn try_to_kill_at(call: &str, failing: bool) -> Option<(Fleet, String)> {
         std::fs::write(&script, text.replacen("#!/bin/sh\n", &format!("#!/bin/sh\n{lines}\n"), 1)).expect("a script");
     }
     let root = fleet.root(NAME);
-    let mut controller = fleet.start(&["run", "settings", NAME, "--yes"]);
-    let begun = std::time::Instant::now();
-    while !has_job(&root, call) && outcome(&journal(&root)).is_none() {
-        assert!(begun.elapsed() < LIMIT, "neither {call} nor the end of the run came");
-        std::thread::yield_now();
-    }
-    workers(&root).into_iter().for_each(kill);
-    let hit = outcome(&journal(&root)).is_none();
-    while controller.until(|_| true).is_some() {}
-    let ended = wait_for("the run ends", || outcome(&journal(&root)));
-    hit.then_some((fleet, ended))
+    let controller = fleet.start(&["run", "settings", NAME, "--yes"]);
+    let ended = kill_worker_when(&root, controller, call, |_| has_job(&root, call))?;
+    Some((fleet, ended))
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! What other programs say about a sandbox: its processes, and all that [`sandbox`] looks at.
 
 pub(crate) use crate::support::sandbox::{LIMIT, differences, is_free, journal, outcome, staged, wait_for};
-use crate::support::{Fleet, sandbox};
+use crate::support::{Fleet, Watched, sandbox};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 /// Command lines of the live processes of this program that have to do with a folder, by process number.
 fn processes(folder: &Path) -> Vec<(u32, Vec<String>)> {
@@ -47,6 +49,30 @@ fn parent(pid: u32) -> Option<u32> {
 pub(crate) fn kill(pid: u32) {
     // It may have ended by itself.
     let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(std::process::Stdio::null()).status();
+}
+
+/// Kills the worker once the journal, or something beside it, is so far, and lets the run end by itself. Gives how it
+/// ended; nothing when it was over before the kill.
+pub(crate) fn kill_worker_when(
+    root: &Path,
+    mut controller: Watched,
+    what: &str,
+    mut reached: impl FnMut(&[Value]) -> bool,
+) -> Option<String> {
+    let begun = Instant::now();
+    loop {
+        let all = journal(root);
+        if reached(&all) || outcome(&all).is_some() {
+            break;
+        }
+        assert!(begun.elapsed() < LIMIT, "neither {what} nor the end of the run came");
+        std::thread::yield_now();
+    }
+    workers(root).into_iter().for_each(kill);
+    let hit = outcome(&journal(root)).is_none();
+    while controller.until(|_| true).is_some() {}
+    let ended = wait_for("the run ends", || outcome(&journal(root)));
+    hit.then_some(ended)
 }
 
 /// The same as [`sandbox::installed`], by name.

@@ -1,5 +1,6 @@
 //! The data of an inventory, as its file has it.
 
+use crate::plan::WinrmAuth;
 use crate::units::Span;
 use schemars::JsonSchema;
 use serde::de::Error as _;
@@ -198,20 +199,6 @@ pub(super) struct Winrm {
     /// How long connecting and logging on may take, 20s unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) timeout: Option<Span>,
-}
-
-/// The authentication of a WinRM connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum WinrmAuth {
-    /// Kerberos where it can, else NTLM.
-    Negotiate,
-    Kerberos,
-    Ntlm,
-    /// Name and password as they are; with HTTPS only.
-    Basic,
-    /// A client certificate that is mapped to an account there; with HTTPS only.
-    Certificate,
 }
 
 /// An account on an instrument.

@@ -1,6 +1,7 @@
 //! How an instrument is reached, as data.
 
 use crate::units::Span;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -135,8 +136,8 @@ pub struct WinrmSpec {
     pub timeout: Option<Span>,
 }
 
-/// How one proves to a WinRM listener who one is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The authentication of a WinRM connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WinrmAuth {
     /// Kerberos where it can, else NTLM.
@@ -144,8 +145,8 @@ pub enum WinrmAuth {
     Negotiate,
     Kerberos,
     Ntlm,
-    /// Name and password as they are, through TLS only.
+    /// Name and password as they are; with HTTPS only.
     Basic,
-    /// A client certificate that is mapped to an account there.
+    /// A client certificate that is mapped to an account there; with HTTPS only.
     Certificate,
 }

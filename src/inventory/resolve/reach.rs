@@ -1,10 +1,10 @@
 //! The settings of SSH and WinRM connections, checked as far as no connection is needed for it.
 
-use super::super::file::{AgentSupply, Ssh, Winrm, WinrmAuth};
+use super::super::file::{AgentSupply, Ssh, Winrm};
 use super::super::{names, secrets};
 use super::Here;
 use crate::error::{Error, Result};
-use crate::plan::{self, SshSpec, WinrmSpec};
+use crate::plan::{SshSpec, WinrmAuth, WinrmSpec};
 use crate::units::Span;
 use std::path::{Path, PathBuf};
 
@@ -38,13 +38,7 @@ impl Here<'_> {
             address: winrm.address,
             port: winrm.port.map(|port| port.0),
             user: winrm.user,
-            auth: match winrm.auth {
-                None | Some(WinrmAuth::Negotiate) => plan::WinrmAuth::Negotiate,
-                Some(WinrmAuth::Kerberos) => plan::WinrmAuth::Kerberos,
-                Some(WinrmAuth::Ntlm) => plan::WinrmAuth::Ntlm,
-                Some(WinrmAuth::Basic) => plan::WinrmAuth::Basic,
-                Some(WinrmAuth::Certificate) => plan::WinrmAuth::Certificate,
-            },
+            auth: winrm.auth.unwrap_or_default(),
             password: winrm.password,
             https: winrm.https == Some(true),
             ca: self.file(&at("ca"), folder, winrm.ca)?,

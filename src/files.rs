@@ -74,6 +74,19 @@ pub(crate) fn write_unflushed(path: &Path, bytes: &[u8]) -> Result<()> {
     put(file, path)
 }
 
+/// What [`expect_room_beside`] writes: more than a small file takes inside a folder's own records, less than the reserve of
+/// a journal.
+const A_LITTLE: usize = 8 * 1024;
+
+/// Finds out by writing whether the disk that holds a file has room for a little more.
+///
+/// # Errors
+/// When it has not, or cannot be written.
+pub(crate) fn expect_room_beside(path: &Path) -> Result<()> {
+    let mut file = tempfile::Builder::new().prefix(".room-").tempfile_in(folder_of(path)).cannot(|| writing(path))?;
+    file.write_all(&[0; A_LITTLE]).cannot(|| writing(path))
+}
+
 /// Writes a value as JSON, on disk when this returns.
 ///
 /// # Errors
@@ -111,8 +124,12 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 
 /// The first word of a text file, such as the version in a `VERSION.txt`; nothing when there is none.
 pub(crate) fn first_word(file: &Path) -> Option<String> {
-    let bytes = std::fs::read(file).ok()?;
-    String::from_utf8_lossy(&bytes).split_whitespace().next().map(str::to_owned)
+    first_word_of(&std::fs::read(file).ok()?)
+}
+
+/// The first word of a text, behind a byte order mark if there is one.
+pub(crate) fn first_word_of(bytes: &[u8]) -> Option<String> {
+    String::from_utf8_lossy(bytes).trim_start_matches('\u{feff}').split_whitespace().next().map(str::to_owned)
 }
 
 /// What lies in a folder; nothing when there is no such folder.

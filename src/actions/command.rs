@@ -240,7 +240,11 @@ impl Perform for Command {
                 intend_undo(cx)?;
             }
         }
-        let end = self.run_job(cx, &cx.step.id)?;
+        let end = self.run_job(cx, &cx.step.id);
+        if !cx.step.writes.is_empty() {
+            WritesUndo::note_left(cx, &cx.step.writes);
+        }
+        let end = end?;
         let tail = external::redacted(cx, &end.tail);
         let summary = format!("`{}` ended with exit code {}", cx.secrets.redact(&self.shown()), end.exit_code);
         let applied = if self.read_only { Applied::ok(summary) } else { Applied::changed(summary) };

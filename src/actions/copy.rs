@@ -2,6 +2,7 @@
 
 use super::moves::{Moves, MovesRecord, Stamp, shown};
 use super::remove::{moves_file, split};
+use super::since::Watch;
 use super::sync::counted;
 use super::sync::difference::{Arrival, Rules, SyncDifference, Wanted, WantedTree, compare};
 use super::sync::staging::{Source, Staging, give_file_rights};
@@ -112,6 +113,7 @@ impl Copy {
         give_file_rights(cx, to.exists().then_some(to), to, &staged, false)?;
         let mut moves = Moves::below(&folder, &areas);
         moves.over = true;
+        moves.watch = Some(Watch::default());
         moves.take(name.clone())?;
         moves.bring(name, "copy")?;
         moves.result = serde_json::json!({"files": 1});

@@ -3,6 +3,7 @@
 use super::{JobEnd, JobSpec, Progress, StepContext};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::events::Unit;
+use crate::files;
 use crate::paths::Place;
 use crate::playbook::RunAs;
 use secrecy::ExposeSecret;
@@ -133,6 +134,10 @@ fn seen(cx: &StepContext<'_>, purpose: &str, external: External, progress: &dyn 
     let job = external.job(cx, id.clone(), true)?;
     let end = cx.jobs.run(job, progress, cx.deadline).map_err(|e| explain_start(cx, e, &shown))?;
     let output = read_start(&end.output)?;
+    if !output.ends_with('\n') {
+        // What a program writes on a full disk is lost without a word.
+        files::expect_room_beside(&end.output)?;
+    }
     if let Some(folder) = end.output.parent().filter(|f| f.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&id))) {
         // What stays behind costs a little space, and goes with the run's other files.
         let _ = std::fs::remove_dir_all(folder);

@@ -22,6 +22,7 @@ pub mod remove;
 pub mod restore;
 pub mod retention;
 pub mod service;
+pub mod since;
 pub mod snapshot;
 pub mod sync;
 pub mod task;

@@ -3,6 +3,7 @@
 //! A set of moves is written to a file of the run and named by one intent record. Whoever comes later, after a crash
 //! at any point, judges each entry by what exists in target, stage and undo.
 
+use super::since::{self, Watch};
 use super::volumes::{Areas, MADE_SINCE};
 use super::{StepContext, Undone};
 use crate::content::ContentHash;
@@ -10,6 +11,7 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::files::{self, sync_folder};
 use crate::paths::RelPath;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -89,6 +91,9 @@ pub struct In {
     pub path: RelPath,
     pub name: String,
     pub expect: Stamp,
+    /// What is in it, where it is a folder in which changes are watched for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inside: BTreeMap<RelPath, Stamp>,
 }
 
 /// A set of moves inside one folder.
@@ -107,6 +112,9 @@ pub struct Moves {
     pub folders: Vec<(PathBuf, i64)>,
     /// A file or link that comes replaces the one that goes in one rename, so that there is always one.
     pub over: bool,
+    /// Set where changes by others in what came are kept when the moves are taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Watch>,
     /// What the step reports when it is done.
     pub result: serde_json::Value,
 }
@@ -135,6 +143,7 @@ impl Moves {
             ins: Vec::new(),
             folders: Vec::new(),
             over: false,
+            watch: None,
             result: serde_json::Value::Null,
         }
     }
@@ -158,16 +167,21 @@ impl Moves {
         let staged = self.stage.join(name);
         let expect = Stamp::of(&staged)?
             .ok_or_else(|| Error::new(ErrorKind::Integrity, format!("{path} is not staged")).because(staged.display()))?;
-        self.ins.push(In { path, name: name.to_owned(), expect });
+        self.ins.push(In { path, name: name.to_owned(), expect, inside: BTreeMap::new() });
         Ok(())
     }
 
     /// Writes the moves to `file`, on disk when this returns, and gives what the intent record needs.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When it cannot be written, or what is staged cannot be looked at.
     pub fn write(&mut self, file: &Path) -> Result<MovesRecord> {
         self.note_folders();
+        if self.watch.is_some() {
+            for entry in self.ins.iter_mut().filter(|entry| entry.expect == Stamp::Folder) {
+                entry.inside = since::stamps_in(&self.stage.join(&entry.name))?;
+            }
+        }
         let bytes = serde_json::to_vec(self).map_err(|e| Error::internal("cannot write moves").because(e))?;
         files::write(file, &bytes)?;
         Ok(self.record(file, &bytes))
@@ -299,11 +313,11 @@ impl Moves {
     /// When a rename is refused; calling it again goes on from there.
     pub fn take_back(&self, cx: &StepContext<'_>) -> Result<Vec<String>> {
         let mut left = Vec::new();
+        since::keep(cx, self)?;
         for entry in self.ins.iter().rev() {
-            let (at, staged) = (entry.path.under(&self.target), self.stage.join(&entry.name));
-            if Stamp::of(&staged)?.is_none() && Stamp::of(&at)?.is_some() && !self.put_back_already(entry)? {
+            if self.is_in_place(entry)? {
                 make_folder(cx, &self.stage)?;
-                rename(cx, &at, &staged)?;
+                rename(cx, &entry.path.under(&self.target), &self.stage.join(&entry.name))?;
             }
         }
         for (number, out) in self.outs.iter().enumerate().rev() {
@@ -318,6 +332,12 @@ impl Moves {
             self.sync_names()?;
         }
         Ok(left)
+    }
+
+    /// True when something that came, or what was made of it since, is where it came to.
+    pub(super) fn is_in_place(&self, entry: &In) -> Result<bool> {
+        let (at, staged) = (entry.path.under(&self.target), self.stage.join(&entry.name));
+        Ok(Stamp::of(&staged)?.is_none() && Stamp::of(&at)?.is_some() && !self.put_back_already(entry)?)
     }
 
     /// True when an earlier undo went so far that the old file stands at the place again, though nothing is staged

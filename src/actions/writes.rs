@@ -2,11 +2,11 @@
 
 use super::moves::{Stamp, make_folder, mtime_ns, rename, set_mtime, shown};
 use super::sync::staging::{in_parallel, still_wanted};
-use super::volumes::{OWN_FOLDER, resolved, step_areas};
-use super::{StepContext, UndoRecord, Undone};
+use super::volumes::{MADE_SINCE, OWN_FOLDER, resolved, step_areas};
+use super::{Action, StepContext, UndoRecord, Undone, since};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::files::{self, sync_folder};
-use crate::paths::{RelPath, WinPath};
+use crate::paths::{PathPatterns, RelPath, WinPath};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -66,6 +66,18 @@ impl WritesUndo {
         files::write(&begun, b"the folders are saved; the program may have started\n")
     }
 
+    /// Remembers how the program left the folders, so that what others change later is told from its own work. Without it
+    /// all of it is taken for the program's.
+    pub fn note_left(cx: &StepContext<'_>, folders: &[WinPath]) {
+        let noted = Self::of(cx, folders).and_then(|undo| {
+            let note = |f: &SavedFolder| files::write_json(&f.left_file(), &SavedIndex::of(&f.folder)?);
+            undo.folders.iter().try_for_each(note)
+        });
+        if let Err(error) = noted {
+            tracing::warn!(%error, "how a program left its folders is not noted");
+        }
+    }
+
     /// Copies the folders beside the running IBEX, so that saving them during the outage is quick.
     ///
     /// # Errors
@@ -115,6 +127,11 @@ impl SavedFolder {
 
     fn index_file(&self) -> PathBuf {
         self.saved.join("index.json")
+    }
+
+    /// Says how the program left the folder.
+    fn left_file(&self) -> PathBuf {
+        self.saved.join("left.json")
     }
 
     fn read_index(&self) -> Result<Option<SavedIndex>> {
@@ -180,6 +197,7 @@ impl SavedFolder {
         if now == saved {
             return Ok(0);
         }
+        self.keep_changed(cx, &saved, &now)?;
         if !saved.existed {
             let since = self.free_name("since")?;
             rename(cx, &self.folder, &since)?;
@@ -204,6 +222,27 @@ impl SavedFolder {
             left.push(format!("{} is not what it was", shown(cx, &path.under(&self.folder))));
         }
         Ok(changed)
+    }
+
+    /// Keeps files that somebody changed or made after the program.
+    fn keep_changed(&self, cx: &StepContext<'_>, saved: &SavedIndex, now: &SavedIndex) -> Result<()> {
+        let Some(left) = files::read_json::<SavedIndex>(&self.left_file())? else { return Ok(()) };
+        let by_programs = ByPrograms::of(cx, &self.folder)?;
+        let is_changed = |path: &RelPath, entry: &SavedEntry| {
+            let same = |index: &SavedIndex| index.entries.get(path) == Some(entry);
+            matches!(entry.stamp, Stamp::File { .. }) && !same(&left) && !same(saved) && !by_programs.covers(path)
+        };
+        let changed: Vec<(RelPath, PathBuf)> = now
+            .entries
+            .iter()
+            .filter(|(path, entry)| is_changed(path, entry))
+            .map(|(path, _)| (path.clone(), path.under(&self.folder)))
+            .collect();
+        let name = self.folder.file_name().map_or_else(|| "files".to_owned(), |n| n.to_string_lossy().into_owned());
+        let undo = self.saved.parent().unwrap_or(&self.saved);
+        since::keep_files(cx, &name, changed, undo, |natives| {
+            natives.iter().enumerate().try_for_each(|(n, at)| rename(cx, at, &undo.join(format!("changed-{n}.{MADE_SINCE}"))))
+        })
     }
 
     /// Moves what was not there, or is something else now, beside the copy; folders go with all that is in them.
@@ -259,6 +298,31 @@ impl SavedFolder {
     }
 }
 
+/// What programs write in a folder, as the plan's `sync` steps have it for the tree around it.
+struct ByPrograms(Vec<(PathPatterns, Option<RelPath>)>);
+
+impl ByPrograms {
+    fn of(cx: &StepContext<'_>, folder: &Path) -> Result<Self> {
+        let mut all = Vec::new();
+        for step in &cx.plan.steps {
+            let Action::Sync(sync) = &step.action else { continue };
+            let Ok(tree) = cx.native(&sync.to).and_then(|native| resolved(&native)) else { continue };
+            let Ok(below) = folder.strip_prefix(&tree) else { continue };
+            let below = below.to_str().filter(|below| !below.is_empty()).map(RelPath::parse).transpose()?;
+            all.push((PathPatterns::new(&sync.generated)?, below));
+        }
+        Ok(Self(all))
+    }
+
+    fn covers(&self, path: &RelPath) -> bool {
+        let covers = |(patterns, below): &(PathPatterns, Option<RelPath>)| match below {
+            Some(below) => patterns.covers(&below.child(path.as_str())),
+            None => patterns.covers(path),
+        };
+        self.0.iter().any(covers)
+    }
+}
+
 impl SavedIndex {
     fn of(folder: &Path) -> Result<Self> {
         let Ok(meta) = std::fs::symlink_metadata(folder) else { return Ok(Self::default()) };
@@ -271,6 +335,11 @@ impl SavedIndex {
                 Err(e) => return Err(Error::new(ErrorKind::Io, format!("cannot read {}", folder.display())).because(e)),
             };
             let Ok(meta) = std::fs::symlink_metadata(entry.path()) else { continue };
+            let kind = meta.file_type();
+            // Pipes and sockets have no content to be saved, and reading one may take for ever.
+            if !(kind.is_file() || kind.is_dir() || kind.is_symlink()) {
+                continue;
+            }
             let below = entry.path().strip_prefix(folder).ok().and_then(Path::to_str);
             let path = RelPath::parse(
                 below.ok_or_else(|| Error::new(ErrorKind::Io, format!("the name {} is not Unicode", entry.path().display())))?,

@@ -4,7 +4,7 @@ use super::lock::try_lock;
 use super::output::Output;
 use crate::actions::{Deadline, JobEnd, JobSpec, Jobs, Progress};
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::files::{read_json, write_json};
+use crate::files::{expect_room_beside, read_json, write_json};
 use crate::locks::locked;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, VecDeque};
@@ -204,6 +204,8 @@ impl Waiting<'_> {
             _ => {
                 // Only the wrapper may be gone: its program must not go on while the step is undone.
                 end_group(self.dir);
+                // Nor can it write down how its program ended where there is no room.
+                expect_room_beside(&output).map_err(|e| e.context(format!("how `{}` ended is not known", shown(self.job))))?;
                 Err(Error::step_failed(format!("`{}` was ended from outside", shown(self.job))).with_output(tail_of(&output)))
             }
         }

@@ -6,8 +6,9 @@ use super::resume::{Intent, Resume};
 use super::stranded::stranded;
 use super::worker::Worker;
 use super::{journal, prune, queries};
-use crate::actions::UndoRecord;
 use crate::actions::git::GitUndo;
+use crate::actions::{UndoRecord, since, volumes};
+use crate::content::{ContentHash, Hashing};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::events::{EventKind, Outcome, RunId};
 use crate::files;
@@ -331,7 +332,10 @@ fn save_newer(driver: &Driver, order: &RollbackOrder) -> Result<()> {
         let dir = driver.machine.home.run(run)?;
         guarded.extend(changed_since(&driver.machine, &dir)?.into_iter().map(|(g, _)| g));
     }
-    write_archive(&driver.machine, order, &guarded, &archive)?;
+    let saved = write_archive(&driver.machine, order, &guarded, &archive)?;
+    for run in &order.runs {
+        since::note_saved(&driver.machine.home.run(run)?, &saved)?;
+    }
     let text =
         format!("{} files changed since the run were saved as {} before the rollback", order.newer.len(), archive.display());
     driver.run.emit(EventKind::Reminder { text });
@@ -353,27 +357,39 @@ fn discard_added(driver: &Driver, order: &RollbackOrder) -> Result<()> {
     Ok(())
 }
 
-fn write_archive(machine: &Machine, order: &RollbackOrder, guarded: &[Guarded], archive: &Path) -> Result<()> {
+/// Gives the content that it has of each file.
+fn write_archive(
+    machine: &Machine,
+    order: &RollbackOrder,
+    guarded: &[Guarded],
+    archive: &Path,
+) -> Result<BTreeMap<PathBuf, ContentHash>> {
     let what = || format!("write {}", archive.display());
     let fault = |e: zip::result::ZipError| Error::new(ErrorKind::Io, format!("cannot write {}", archive.display())).because(e);
+    let mut written = BTreeMap::new();
     files::write_with(archive, |out| {
         let mut zip = zip::ZipWriter::new(out);
         let options = zip::write::SimpleFileOptions::default();
-        let mut written = BTreeSet::new();
         for path in &order.newer {
             let Ok(path) = WinPath::parse(path) else { continue };
             let native = machine.drives.native(&path)?;
             // A file that was removed since has nothing to save.
-            if !native.is_file() || !written.insert(path.clone()) {
+            let Some((folder, name)) = native.parent().zip(native.file_name()) else { continue };
+            let key = volumes::resolved(folder)?.join(name);
+            if !native.is_file() || written.contains_key(&key) {
                 continue;
             }
             zip.start_file(archive_name(&path, guarded), options).map_err(fault)?;
             let mut file = std::fs::File::open(&native).cannot(|| format!("read {}", native.display()))?;
-            std::io::copy(&mut file, &mut zip).cannot(what)?;
+            let mut hashing = Hashing::new(&mut zip);
+            std::io::copy(&mut file, &mut hashing).cannot(what)?;
+            let hash = hashing.hash();
+            written.insert(key, hash);
         }
         zip.finish().map_err(fault)?;
         Ok(())
-    })
+    })?;
+    Ok(written)
 }
 
 /// Component and path inside it, as patches have it.

@@ -1,6 +1,6 @@
 //! What an installed tree consists of.
 
-use super::tree::{self, Stamp, TreeEntry};
+use super::tree::{self, Special, Stamp, TreeEntry};
 use super::{ContentHash, HashCache};
 use crate::error::{Error, ErrorKind, Result};
 use crate::locks::locked;
@@ -59,6 +59,9 @@ impl IndexEntry {
 #[serde(transparent)]
 pub struct TreeIndex {
     pub entries: BTreeMap<RelPath, IndexEntry>,
+    /// What was there without any content; known only to who has looked.
+    #[serde(skip)]
+    pub special: Vec<Special>,
 }
 
 /// What is different between two indexes.
@@ -95,9 +98,10 @@ impl TreeIndex {
         {
             return Ok(Self::default());
         }
-        let found = tree::walk(root, skip)?;
-        let entries = hash_all(root, found, cache, &|_| ())?;
-        let index = Self { entries: entries.into_iter().map(|(e, hash)| (e.path.clone(), entry_of(&e, hash))).collect() };
+        let tree::Found { entries, special, .. } = tree::walk_all(root, skip)?;
+        let entries = hash_all(root, entries, cache, &|_| ())?;
+        let entries = entries.into_iter().map(|(e, hash)| (e.path.clone(), entry_of(&e, hash))).collect();
+        let index = Self { entries, special };
         // What is skipped was not looked at, and may still be there.
         cache.retain_under(root, |below| {
             let path = below.to_str().and_then(|t| RelPath::parse(t).ok());

@@ -82,6 +82,32 @@ pub struct Found {
     pub entries: Vec<TreeEntry>,
     /// The folders that have nothing in them, sorted.
     pub empty_folders: Vec<RelPath>,
+    /// What is neither file nor folder nor link, sorted.
+    pub special: Vec<Special>,
+}
+
+/// Something in a tree that has no content to be copied or compared.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Special {
+    pub path: RelPath,
+    /// What it is, with its article.
+    pub kind: &'static str,
+}
+
+/// What a thing is that is neither file nor folder nor link.
+#[cfg(unix)]
+fn special_kind(kind: std::fs::FileType) -> &'static str {
+    use std::os::unix::fs::FileTypeExt;
+    match () {
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    }
+}
+
+#[cfg(not(unix))]
+fn special_kind(_kind: std::fs::FileType) -> &'static str {
+    "a device"
 }
 
 /// All files and links below `root`, as [`walk_all`] finds them.
@@ -107,6 +133,7 @@ pub fn walk_all(root: &Path, skip: &PathPatterns) -> Result<Found> {
             let part = thread.join().map_err(|_| Error::internal(format!("a thread that read {} died", root.display())))?;
             all.entries.extend(part.entries);
             all.empty_folders.extend(part.empty_folders);
+            all.special.extend(part.special);
         }
         Ok::<_, Error>(all)
     })?;
@@ -115,6 +142,7 @@ pub fn walk_all(root: &Path, skip: &PathPatterns) -> Result<Found> {
     }
     all.entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     all.empty_folders.sort_unstable();
+    all.special.sort_unstable();
     Ok(all)
 }
 
@@ -199,8 +227,9 @@ fn read_folder(root: &Path, folder: Option<&RelPath>, skip: &PathPatterns, found
             found.entries.push(TreeEntry { path, stamp: Stamp::of(&metadata), mode: 0, link: Some(to) });
         } else if kind.is_file() {
             found.entries.push(TreeEntry { path, stamp: Stamp::of(&metadata), mode: mode(&metadata), link: None });
+        } else {
+            found.special.push(Special { path, kind: special_kind(kind) });
         }
-        // Sockets and pipes of running programs are no content.
     }
     found.empty_folders.extend(folder.filter(|_| is_empty).cloned());
     Ok(folders)
@@ -292,6 +321,20 @@ mod tests {
         std::fs::write(dir.path().join("a:b"), "x").unwrap();
         assert_eq!(walk(dir.path(), &PathPatterns::default()).unwrap_err().kind(), ErrorKind::BadInput);
         Ok(())
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_has_no_content_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("sub")).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(dir.path().join("sub/pipe")).status().unwrap();
+        assert!(made.success());
+        let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
+        let found = walk_all(dir.path(), &PathPatterns::default()).unwrap();
+        let named: Vec<(&str, &str)> = found.special.iter().map(|s| (s.path.as_str(), s.kind)).collect();
+        assert_eq!(named, [("socket", "a socket"), ("sub/pipe", "a pipe")]);
+        assert_eq!((found.entries, found.empty_folders), (vec![], vec![]));
     }
 
     #[test]

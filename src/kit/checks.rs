@@ -1,6 +1,6 @@
 //! What must be true of a component's files before they are sent to Windows machines.
 
-use crate::content::tree::{Stamp, TreeEntry};
+use crate::content::tree::{Special, Stamp, TreeEntry};
 use crate::error::{Error, Result};
 use crate::paths::{RelPath, windows_name_problem};
 use std::collections::HashMap;
@@ -32,6 +32,16 @@ pub(super) fn copying_has_ended(name: &str, folder: &Path) -> Result<()> {
     }
     Err(Error::bad_input(format!("{} is still being copied: it has no {COPY_COMPLETE}", folder.display()))
         .next(format!("wait until the build has written {COPY_COMPLETE}, or choose another release with --kit")))
+}
+
+/// Only files, folders and links: anything else has no content that could be sent.
+pub(super) fn nothing_special(folder: &Path, special: &[Special]) -> Result<()> {
+    if special.is_empty() {
+        return Ok(());
+    }
+    let all: Vec<String> = special.iter().map(|s| format!("{} is {}", s.path, s.kind)).collect();
+    Err(Error::bad_input(format!("{} holds what cannot be sent: {}", folder.display(), named(&all)))
+        .next("remove it from the kit, or put a file in its place"))
 }
 
 /// No links, only names that Windows can have, no two that it takes for the same.

@@ -1,10 +1,9 @@
 //! Reads a component: lists, checks and hashes its files.
 
-use super::{Component, KitProgress, OnProgress, Source, checks};
+use super::{Component, KitProgress, OnProgress, Source, checks, version_of_tree};
 use crate::content::tree::{self, TreeEntry};
 use crate::content::{ContentHash, HashCache, Manifest, ManifestEntry, hash_all};
 use crate::error::Result;
-use crate::files;
 use crate::paths::PathPatterns;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +13,8 @@ pub(super) fn component(name: &str, source: Source, cache: Option<&Path>, progre
     let folder = source.folder;
     checks::copying_has_ended(name, &folder)?;
     let skip = PathPatterns::new(&checks::left_out(name, &folder))?;
-    let tree::Found { entries: found, empty_folders } = tree::walk_all(&folder, &skip)?;
+    let tree::Found { entries: found, empty_folders, special } = tree::walk_all(&folder, &skip)?;
+    checks::nothing_special(&folder, &special)?;
     checks::files(&folder, &found)?;
     let hashes = cache.map_or_else(HashCache::in_memory, |cache| HashCache::open(&cache_file(cache, &folder)));
     let all_known = found.iter().all(|e| hashes.get(&e.path.under(&folder), &e.stamp).is_some());
@@ -75,10 +75,10 @@ fn hash(
     Ok(hashed.into_iter().map(entry).collect())
 }
 
-/// The first word of the component's `VERSION.txt`.
+/// What the component's `VERSION.txt` says, if it says something. Where a playbook proves it, the plan asks for more.
 fn version_of(name: &str, folder: &Path) -> Option<String> {
     let tree = if checks::is_nested(name, folder) { folder.join(name) } else { folder.to_path_buf() };
-    files::first_word(&tree.join("VERSION.txt"))
+    version_of_tree(&tree).ok()
 }
 
 /// One file for each component's folder, however the folder was named.

@@ -7,11 +7,13 @@ mod release;
 mod store;
 mod verify;
 mod version;
+mod version_file;
 
 pub use release::{MANIFESTS, Release};
 pub use store::{ContentStore, Pack, PackReader};
 pub use verify::{ComponentReport, Written};
 pub use version::ReleaseVersion;
+pub use version_file::{VERSION_FILE, version_of_tree};
 
 use crate::content::{ContentHash, Manifest};
 use crate::error::{Error, ErrorKind, Result};

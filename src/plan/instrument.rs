@@ -4,16 +4,19 @@ use super::make::{PlanRequest, ReadFiles};
 use super::model::{ComponentPlan, InstrumentPlan, PLAN_FORMAT, PlanStep, Pull};
 use super::step::plan_step;
 use crate::actions::Action;
+use crate::actions::check::Check;
+use crate::actions::git::expect_ref_name;
 use crate::actions::mysql::Mysql;
 use crate::error::{Error, Result};
 use crate::inventory::{Instrument, KitTransfer};
-use crate::kit::{Component, Kit};
+use crate::kit::{Component, Kit, VERSION_FILE, version_of_tree};
 use crate::nearest::nearest;
-use crate::paths::WinPath;
+use crate::paths::{RelPath, WinPath};
 use crate::playbook::{GIVEN_NAMES, LATE_NAMES, LoadedStep, RUN_NAME};
 use crate::template::{self, Context};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 /// What the steps of one instrument are planned with, and what they have been found to need so far.
 pub(super) struct Planner<'a, 'r> {
@@ -27,6 +30,8 @@ pub(super) struct Planner<'a, 'r> {
     components: BTreeMap<String, ComponentPlan>,
     /// The targets of `sync` steps so far: where, and which component.
     targets: Vec<(WinPath, String)>,
+    /// Those of them that become equal to a tree of the kit, `VERSION.txt` included, and that tree.
+    trees: Vec<(WinPath, PathBuf)>,
 }
 
 pub(super) fn plan_instrument<'a>(
@@ -44,6 +49,7 @@ pub(super) fn plan_instrument<'a>(
         secrets: BTreeSet::new(),
         components: BTreeMap::new(),
         targets: Vec::new(),
+        trees: Vec::new(),
     };
     let mut steps: Vec<PlanStep> = Vec::with_capacity(request.playbook.steps.len());
     let mut numbers = BTreeMap::new();
@@ -166,6 +172,13 @@ impl<'a> Planner<'a, '_> {
                 let next = "components and targets of `sync` must be known when the plan is made";
                 Err(at(Error::bad_input("`sync` cannot use names that only the instrument knows").next(next), &kept[0]))
             }
+            Action::Git(git) => {
+                for (pointer, what, name) in git.names().filter(|(pointer, ..)| !kept.iter().any(|k| k == pointer)) {
+                    expect_ref_name(what, name).map_err(|e| at(e, pointer))?;
+                }
+                Ok(())
+            }
+            Action::Check(check) if kept.is_empty() => self.proof(loaded, check),
             Action::Mysql(mysql) if kept.is_empty() => self.mysql(loaded, mysql),
             Action::Mysql(_) => {
                 let next = "component, zip and folders of `mysql` must be known when the plan is made";
@@ -222,6 +235,22 @@ impl<'a> Planner<'a, '_> {
         Ok(())
     }
 
+    /// A version that the kit's own file does not have could never be proven: better known now than after the outage.
+    fn proof(&self, loaded: &LoadedStep, check: &Check) -> Result<()> {
+        // What is proven under a condition may be another release's.
+        let Some(version) = check.version.as_ref().filter(|_| loaded.step.when.is_none()) else { return Ok(()) };
+        let at = version.at.resolve(&self.instrument.places)?;
+        let Some((_, tree)) = self.trees.iter().find(|(target, _)| *target == at) else { return Ok(()) };
+        let name = || loaded.step.name.clone().unwrap_or_else(|| loaded.action.performer().describe());
+        let found = version_of_tree(tree).map_err(|e| e.because(format!("the playbook proves it: {}", name())))?;
+        if found == version.is {
+            return Ok(());
+        }
+        let message = format!("{} says {found}, and the step wants {}", tree.join(VERSION_FILE).display(), version.is);
+        let next = "correct the file, or write `{{ kit.versions.COMPONENT }}`, which is what it says";
+        Err(Error::bad_input(message).at(self.request.playbook.position(loaded, "/check/version/is")).next(next))
+    }
+
     fn sync(&mut self, loaded: &LoadedStep, sync: &crate::actions::sync::Sync) -> Result<()> {
         let at = |error: Error, pointer: &str| error.at(self.request.playbook.position(loaded, pointer));
         let component = self.component(loaded, "sync", &sync.component)?;
@@ -233,7 +262,13 @@ impl<'a> Planner<'a, '_> {
                 return Err(at(Error::bad_input(message).next(next), "/sync/from"));
             }
         }
-        self.target(loaded, "/sync/to", sync.to.resolve(&self.instrument.places)?, &sync.component)?;
+        let to = sync.to.resolve(&self.instrument.places)?;
+        if sync.brings(VERSION_FILE)? {
+            let from = sync.from.as_deref().map(RelPath::parse).transpose()?;
+            let tree = from.map_or_else(|| component.folder.clone(), |from| from.under(&component.folder));
+            self.trees.push((to.clone(), tree));
+        }
+        self.target(loaded, "/sync/to", to, &sync.component)?;
         self.needs(&sync.component, component);
         Ok(())
     }

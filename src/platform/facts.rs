@@ -20,6 +20,7 @@
 use super::systems::{ActiveSystem, SECI_PROGRAMS, SHARED_PROGRAM};
 use super::{Platform, ProcessInfo};
 use crate::error::{IoContext, Result};
+use crate::files;
 use crate::paths::{Drives, Place, WinPath};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -63,10 +64,7 @@ pub fn gather(platform: &dyn Platform, drives: &Drives, places: &BTreeMap<String
 pub fn version_in(folder: &Path) -> Result<Option<String>> {
     let path = folder.join("VERSION.txt");
     match std::fs::read(&path) {
-        Ok(bytes) => {
-            let text = String::from_utf8_lossy(&bytes);
-            Ok(text.trim_start_matches('\u{feff}').split_whitespace().next().map(str::to_owned))
-        }
+        Ok(bytes) => Ok(files::first_word_of(&bytes)),
         Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(None),
         Err(e) => Err(e).cannot(|| format!("read {}", path.display())),
     }

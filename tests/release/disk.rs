@@ -59,3 +59,28 @@ fn a_disk_that_fills_up_during_the_outage_ends_in_the_old_release() {
     assert_eq!(fleet.apps(NAME), before);
     assert!(fleet.ibex(NAME).is_some(), "what the run had kept made the room to start IBEX again");
 }
+
+/// A disk that fills up while a value is waited for that never comes.
+const FILLS: &str = "playbook: t
+apply:
+  - file: {path: 'server\\mark.txt', content: here}
+prove:
+  - check: {output: {run: '(sleep 0.3; dd if=/dev/zero of=$IBEX_ROOT/c/filler bs=65536; dd if=/dev/zero of=$IBEX_ROOT/c/filler.2 bs=512) >/dev/null 2>&1 &'}}
+  - check: {pv: {name: 'IN:LARMOR:DAE:RUNSTATE_STR', is: NEVER}, within: 10m}
+";
+
+#[test]
+fn a_disk_that_is_full_when_the_release_is_proven_is_named_and_not_waited_for() {
+    let fleet = Fleet::new(&ibexdeploy::rehearsal::KitShape::small().without_git());
+    fleet.make(&[NAME]);
+    let Some(_disk) = SmallDisk::under_all(&fleet, NAME, 8_000_000) else { return };
+    fleet.start_ibex(NAME);
+    let before = fleet.apps(NAME);
+    let books = fleet.dir().join("books");
+    std::fs::create_dir(&books).and_then(|()| std::fs::write(books.join("t.yaml"), FILLS)).expect("a playbook");
+    let ended = fleet.run(&["run", "t", NAME, "--yes", "--playbooks", &books.display().to_string()]);
+    assert_eq!((ended.code, ended.outcome(NAME).as_str()), (1, "rolled_back"), "{}", ended.story());
+    let failed = ended.events.iter().find(|e| e["event"] == "step_finished" && e["outcome"] == "failed").expect("a step failed");
+    assert_eq!((&failed["step"]["id"], &failed["error"]["kind"]), (&"prove.02.check".into(), &"out_of_space".into()), "{failed}");
+    assert_eq!(fleet.apps(NAME), before);
+}

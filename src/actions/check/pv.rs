@@ -199,14 +199,14 @@ impl<'a> Reader<'a> {
     /// Reads all of them by one call.
     ///
     /// # Errors
-    /// When the operator cancels or the step's time is over; everything else is a reason in the values.
+    /// When the operator cancels, the step's time is over or the disk is full; everything else is a reason in the values.
     pub(in crate::actions) fn read(&self, names: &[String]) -> Result<Values> {
         let mut args: Vec<String> = ["-S", "-w", ANSWER].map(str::to_owned).to_vec();
         args.extend_from_slice(names);
         let program = self.external(args)?;
         let seen = match external::look(self.cx, "caget", program) {
             Ok(seen) => seen,
-            Err(e) if matches!(e.kind(), ErrorKind::TimedOut | ErrorKind::Cancelled) => return Err(e),
+            Err(e) if matches!(e.kind(), ErrorKind::TimedOut | ErrorKind::Cancelled | ErrorKind::OutOfSpace) => return Err(e),
             Err(e) => return Ok(names.iter().map(|n| (n.clone(), Err(e.to_string()))).collect()),
         };
         let why = seen.tail.iter().rfind(|l| !l.trim().is_empty()).map(|l| l.trim().to_owned());

@@ -2,6 +2,7 @@
 
 use super::moves::{Moves, MovesRecord, shown};
 use super::remove::{moves_file, split};
+use super::since::Watch;
 use super::sync::staging::give_file_rights;
 use super::{Applied, Difference, Perform, Probe, StepContext, UndoRecord, Undone, volumes};
 use crate::error::{Error, ErrorKind, Result};
@@ -110,6 +111,7 @@ impl Perform for File {
                 give_file_rights(cx, old.is_some().then_some(native.as_path()), &native, &staged, false)?;
                 let mut moves = Moves::below(&folder, &areas);
                 moves.over = true;
+                moves.watch = Some(Watch::default());
                 moves.take(name.clone())?;
                 moves.bring(name, "file")?;
                 let record = moves.write(&file)?;

@@ -2,6 +2,7 @@
 
 mod before;
 pub mod clone;
+mod names;
 mod program;
 #[cfg(test)]
 #[cfg(target_os = "linux")]
@@ -10,6 +11,7 @@ mod tree;
 
 pub use before::GitUndo;
 pub(super) use before::remind_to_push;
+pub use names::expect_ref_name;
 pub(super) use tree::path_in;
 
 use super::moves::shown;
@@ -82,6 +84,16 @@ impl Git {
         self.merge.is_some() || self.pull
     }
 
+    /// The names of branches and tags: where they stand in the step, what they name, the name.
+    pub fn names(&self) -> impl Iterator<Item = (&'static str, &'static str, &str)> {
+        let named = [
+            ("/git/branch", "branch", &self.branch),
+            ("/git/tag", "tag", &self.tag),
+            ("/git/new_branch", "branch", &self.new_branch),
+        ];
+        named.into_iter().filter_map(|(pointer, what, name)| Some((pointer, what, name.as_deref()?)))
+    }
+
     /// The program in the work tree; nothing when there is none and that is well.
     fn program(&self, cx: &StepContext<'_>) -> Result<Option<Program>> {
         let tree = super::volumes::resolved(&cx.native(&self.at)?)?;
@@ -97,6 +109,7 @@ impl Git {
 
     /// The work tree's state, when it is one that may be worked on.
     fn look(&self, cx: &StepContext<'_>, git: &Program) -> Result<(std::path::PathBuf, State)> {
+        self.names().try_for_each(|(_, what, name)| expect_ref_name(what, name))?;
         let dir = git_dir(cx, git)?;
         wait_for_locks(cx, git, &dir)?;
         refuse_unfinished(cx, git, &dir)?;

@@ -4,6 +4,7 @@ use super::installed::{self, HotfixedFile, InstalledHotfix};
 use super::{Done, Hotfix, Work};
 use crate::actions::moves::{Moves, mtime_ns, shown};
 use crate::actions::remove::moves_file;
+use crate::actions::since::Watch;
 use crate::actions::sync::counted;
 use crate::actions::volumes::{resolved, step_areas};
 use crate::actions::writes::copy_exactly;
@@ -183,6 +184,7 @@ pub(super) fn prepare(step: &Hotfix, id: &str, cx: &StepContext<'_>) -> Result<O
 fn moves_of(target: &Path, files: &[&Now<'_>], cx: &StepContext<'_>) -> Result<Moves> {
     let areas = step_areas(cx, target)?;
     let mut moves = Moves::below(target, &areas);
+    moves.watch = files.first().map(|f| Watch::of(&f.file.named().component));
     let whole = folders_that_go(target, files)?;
     for folder in &whole {
         moves.take(folder.clone())?;

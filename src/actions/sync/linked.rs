@@ -10,6 +10,7 @@ use super::{Look, Sync, SyncUndo, counted, hand};
 use crate::actions::link::prepare_switch;
 use crate::actions::moves::{Moves, MovesRecord, Stamp, make_folder, shown};
 use crate::actions::remove::split;
+use crate::actions::since::Watch;
 use crate::actions::volumes::{self, Areas};
 use crate::actions::writes::{copy_exactly, make_link};
 use crate::actions::{Applied, Difference, FetchStats, Probe, SpaceNeed, StepContext, UndoRecord, Undone};
@@ -334,6 +335,8 @@ impl<'a> Coming<'a> {
         self.cx.platform.flush_volume(&areas.stage)?;
         let mut moves = Moves::below(self.parent(), &areas);
         moves.bring(self.name.clone(), &self.staged(&areas).1)?;
+        let (root, except) = (Some(self.name.clone()), self.sync.not_by_hand());
+        moves.watch = Some(Watch { root, except, ..Watch::of(&self.sync.component) });
         let difference = &self.look.difference;
         let (bytes, _) = super::bytes_of(&self.look, difference);
         moves.result = serde_json::json!({

@@ -10,6 +10,7 @@ pub mod staging;
 
 use super::hotfix::release::{self, Judged, Release};
 use super::moves::{Moves, MovesRecord, shown};
+use super::since::Watch;
 use super::volumes::{self, Areas};
 use super::{Applied, Difference, FetchStats, Perform, Probe, SpaceNeed, StepContext, UndoRecord, Undone};
 use crate::content::{ContentHash, HashCache, Manifest, TreeIndex};
@@ -99,6 +100,7 @@ impl Sync {
         let mut wanted = self.wanted_of(&manifest, &kept)?;
         let skip = self.not_compared(&wanted, &generated)?;
         let installed = index(cx.home, &target, &skip)?;
+        refuse_special(cx, &target, &wanted, &installed)?;
         let release = Release {
             component: &self.component,
             version: &self.component(cx)?.version,
@@ -132,6 +134,15 @@ impl Sync {
         self.wanted_of(&self.manifest(cx)?, &PathPatterns::new(&self.kept())?)
     }
 
+    /// True when a file of the component comes to the target.
+    ///
+    /// # Errors
+    /// When a pattern of the step is none.
+    pub fn brings(&self, file: &str) -> Result<bool> {
+        let left_out = PathPatterns::new(&[self.kept(), self.exclude.clone()].concat())?;
+        Ok(!left_out.covers(&RelPath::parse(file)?))
+    }
+
     /// The step's `keep`, and the agent's own folder in the root of a volume.
     fn kept(&self) -> Vec<String> {
         let mut kept = self.keep.clone();
@@ -139,12 +150,17 @@ impl Sync {
         kept
     }
 
+    /// What programs write in the tree, and what the release leaves alone.
+    fn not_by_hand(&self) -> Vec<String> {
+        [self.kept(), self.generated.clone()].concat()
+    }
+
     /// What is left out of the index: what is kept, and generated files unless the component has some of its own.
     fn not_compared(&self, wanted: &WantedTree, generated: &PathPatterns) -> Result<PathPatterns> {
         if !generated.is_empty() && wanted.keys().any(|p| generated.covers(p)) {
             return PathPatterns::new(&self.kept());
         }
-        PathPatterns::new(&[self.kept(), self.generated.clone()].concat())
+        PathPatterns::new(&self.not_by_hand())
     }
 
     fn component<'a>(&self, cx: &StepContext<'a>) -> Result<&'a ComponentPlan> {
@@ -195,6 +211,10 @@ impl Sync {
         let look = self.look(cx)?;
         release::expect_none_stuck(&look.hotfixes)?;
         release::note(&look.hotfixes, cx)?;
+        for special in &look.installed.special {
+            let at = shown(cx, &special.path.under(&look.target));
+            cx.progress.remind(&format!("{at} is {}: it was neither compared nor saved", special.kind));
+        }
         Ok(look)
     }
 
@@ -228,6 +248,7 @@ impl Sync {
         refuse_in_use(cx, &look.target, &look.difference)?;
         hand::save_before_replacing(self, cx, &look.target, &look.installed, &look.difference)?;
         let mut moves = staging.moves(&look.difference)?;
+        moves.watch = Some(Watch { except: self.not_by_hand(), ..Watch::of(&self.component) });
         moves.result = result_of(&look);
         let record = moves.write(moves_file)?;
         Ok(Some((moves, record)))
@@ -263,6 +284,19 @@ pub fn index(home: &Path, target: &Path, skip: &PathPatterns) -> Result<TreeInde
     // Without it the next index takes longer; a mere look must not fail for that.
     let _ = cache.save();
     Ok(index)
+}
+
+/// What has no content is left alone, and a file of the release cannot come to its place.
+fn refuse_special(cx: &StepContext<'_>, target: &Path, wanted: &WantedTree, installed: &TreeIndex) -> Result<()> {
+    let in_the_way = |path: &RelPath| wanted.keys().any(|want| want.is_within(path) || path.is_within(want));
+    match installed.special.iter().find(|special| in_the_way(&special.path)) {
+        None => Ok(()),
+        Some(special) => {
+            let at = shown(cx, &special.path.under(target));
+            let message = format!("{at} is {}, where the release has a file", special.kind);
+            Err(Error::new(ErrorKind::Refused, message).next("remove it, or find out which program made it"))
+        }
+    }
 }
 
 /// Windows refuses to move a folder that a program stands in, and a program that runs: found out before anything moves.

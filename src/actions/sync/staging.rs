@@ -2,6 +2,7 @@
 
 use super::difference::{Arrival, SyncDifference, WantedTree};
 use crate::actions::moves::Moves;
+use crate::actions::since::Watch;
 use crate::actions::volumes::{Areas, nearest_folder, take_over_staged};
 use crate::actions::{FetchStats, StepContext, Want};
 use crate::content::{ContentHash, TreeIndex};
@@ -204,6 +205,10 @@ impl Staging<'_> {
     /// When something is not staged or cannot be looked at.
     pub fn moves(&self, difference: &SyncDifference) -> Result<Moves> {
         let mut moves = Moves::below(self.target, self.areas);
+        moves.watch = Some(match self.source {
+            Source::Kit { component } => Watch::of(component),
+            Source::Folder(_) => Watch::default(),
+        });
         for path in &difference.outs {
             moves.take(path.clone())?;
         }

@@ -199,7 +199,8 @@ impl Driver {
         if intents.iter().any(|i| keeps_files(i) && !undone.contains_key(&i.n)) {
             return;
         }
-        if let Err(error) = volumes::remove_areas(undoing.source.dir, true) {
+        // What was moved aside stays, and is named at the end.
+        if let Err(error) = volumes::remove_undone(undoing.source.dir) {
             tracing::warn!(%error, "what the run kept is not removed yet");
         }
     }

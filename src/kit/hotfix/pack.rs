@@ -42,8 +42,10 @@ pub fn pack_folder(folder: &Path, said: &Head, to: &Path) -> Result<ReadPatch> {
     // The archive may come to lie in the folder itself.
     let own = std::path::absolute(to).ok();
     let mut entries = Vec::new();
-    let mut mistakes = Vec::new();
-    for found in tree::walk(folder, &PathPatterns::default())? {
+    let tree::Found { entries: all, special, .. } = tree::walk_all(folder, &PathPatterns::default())?;
+    let no_file = |s: &tree::Special| Error::bad_input(format!("{} is {}", s.path.under(folder).display(), s.kind));
+    let mut mistakes: Vec<Error> = special.iter().map(|s| no_file(s).next("leave it out, or put a file in its place")).collect();
+    for found in all {
         let native = found.path.under(folder);
         let is_own = std::path::absolute(&native).ok() == own;
         if found.path.as_str() == HEAD_FILE || is_own {

@@ -57,6 +57,12 @@ fn kits() {
     error: DIR/kits/26.9.0/EPICS has names that differ only in case: VERSION.TXT and VERSION.txt
       next: Windows takes them for one: rename or remove one of each in the kit
     ");
+    let pipe = |path: &std::path::Path| assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    assert_snapshot!(with("pipe", &pipe), @"
+    exit 2
+    error: DIR/kits/26.9.0/EPICS holds what cannot be sent: pipe is a pipe
+      next: remove it from the kit, or put a file in its place
+    ");
     std::fs::rename(release.join("VERSION.txt"), release.join("v")).unwrap();
     std::fs::rename(release.join("v"), release.join("VERSION.txt")).unwrap();
 }
@@ -102,4 +108,77 @@ fn a_kit_that_grows_while_it_is_read() {
     error: DIR/kits/26.9.0/EPICS changed while it was read: growing.log
       next: wait until nothing is copied into the release any more, then try again
     ");
+}
+
+#[test]
+fn a_version_that_could_not_be_proven_is_found_before_anything_is_stopped() {
+    let site = Site::new();
+    let prove = "prove:\n  - name: server version\n    check: {version: {at: server, is: '{{ kit.versions.EPICS }}'}}\n";
+    site.put("t.yaml", format!("{SYNC}{prove}"));
+    let file = site.fleet.kits().join("26.9.0/EPICS/VERSION.txt");
+    let with = |content: &[u8]| {
+        std::fs::write(&file, content).unwrap();
+        site.refused(&["run", "t", "NDXLARMOR", "--yes"])
+    };
+    assert_snapshot!(with(b"  \r\n"), @"
+    exit 2
+    error: DIR/kits/26.9.0/EPICS/VERSION.txt is empty
+      on NDXLARMOR
+      because: the playbook proves it: server version
+      next: write the component's version into it, as the first word of a plain text, for example 26.9.0
+    ");
+    assert_snapshot!(with(b"\x1b[31m26.9.0\x1b[0m\n"), @r#"
+    exit 2
+    error: DIR/kits/26.9.0/EPICS/VERSION.txt begins with "\u{1b}[31m26.9.0\u{1b}[0m", which is no version
+      on NDXLARMOR
+      because: the playbook proves it: server version
+      next: write the component's version into it, as the first word of a plain text, for example 26.9.0
+    "#);
+    std::fs::remove_file(&file).unwrap();
+    assert_snapshot!(site.refused(&["run", "t", "NDXLARMOR", "--yes"]), @"
+    exit 2
+    error: DIR/kits/26.9.0/EPICS/VERSION.txt is missing
+      on NDXLARMOR
+      because: the playbook proves it: server version
+      next: write the component's version into it, as the first word of a plain text, for example 26.9.0
+    ");
+    // Nobody proves it: the release's name stands for it.
+    site.put("t.yaml", SYNC);
+    let planned = site.refused(&["plan", "t", "NDXLARMOR"]);
+    assert!(planned.starts_with("exit 0"), "{planned}");
+    site.put("t.yaml", format!("{SYNC}{}", prove.replace("{{ kit.versions.EPICS }}", "26.10.0")));
+    assert_snapshot!(with(b"\xef\xbb\xbf26.9.0 of today\r\n"), @"
+    exit 2
+    error: DIR/kits/26.9.0/EPICS/VERSION.txt says 26.9.0, and the step wants 26.10.0
+      --> ./t.yaml:6:39
+      4 | prove:
+      5 |   - name: server version
+      6 |     check: {version: {at: server, is: '26.10.0'}}
+        |                                       ^
+      on NDXLARMOR
+      next: correct the file, or write `{{ kit.versions.COMPONENT }}`, which is what it says
+    ");
+}
+
+#[test]
+fn a_release_whose_name_git_does_not_take_is_found_when_the_plan_is_made() {
+    let site = Site::new();
+    site.put(
+        "t.yaml",
+        "playbook: t\napply:\n  - sync: {component: EPICS, to: server}\n  - git: {at: server, tag: 'ibex_{{ kit.version }}'}\n",
+    );
+    let kits = site.fleet.kits();
+    std::fs::rename(kits.join("26.9.0"), kits.join("26.9.0 rc 1")).unwrap();
+    let kit = kits.join("26.9.0 rc 1").display().to_string();
+    assert_snapshot!(site.refused(&["run", "t", "NDXLARMOR", "--yes", "--kit", &kit]), @r#"
+    exit 2
+    error: "ibex_26.9.0 rc 1" cannot be the name of a tag: git allows no space in it
+      --> ./t.yaml:4:28
+      2 | apply:
+      3 |   - sync: {component: EPICS, to: server}
+      4 |   - git: {at: server, tag: 'ibex_{{ kit.version }}'}
+        |                            ^
+      on NDXLARMOR
+      next: write another name; where it comes from the release's name, rename the folder of the release
+    "#);
 }

@@ -25,3 +25,24 @@ pub(super) fn code_of(error: &Error) -> u8 {
         _ => SOME_FAILED,
     }
 }
+
+/// The exit code of a command that asked instruments and got these errors: the one for a refusal where they all are one.
+pub(super) fn of_answers<'a>(errors: impl IntoIterator<Item = &'a Error>) -> u8 {
+    let refused: Vec<bool> = errors.into_iter().map(|error| error.kind() == ErrorKind::Refused).collect();
+    match refused.as_slice() {
+        [] => OK,
+        all if all.iter().all(|refused| *refused) => REFUSED,
+        _ => SOME_FAILED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_refusals_are_a_refusal() {
+        let (no, gone) = (Error::new(ErrorKind::Refused, "no"), Error::new(ErrorKind::Unreachable, "gone"));
+        assert_eq!([of_answers([]), of_answers([&no, &no]), of_answers([&no, &gone])], [OK, REFUSED, SOME_FAILED]);
+    }
+}

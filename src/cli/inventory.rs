@@ -3,6 +3,7 @@
 use super::{GlobalOptions, TargetOptions, exit, table, write_out};
 use crate::error::{Error, Result};
 use crate::inventory::{Instrument, Inventory as Loaded, KitTransfer, Selection};
+use crate::report::text::{safe, safe_json};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -55,7 +56,7 @@ impl Inventory {
                 }
             }
         };
-        write_out(&text)?;
+        write_out(if as_json { safe_json(text) } else { safe(&text).into_owned() })?;
         Ok(exit::OK)
     }
 }

@@ -4,6 +4,7 @@
 use super::GlobalOptions;
 use crate::error::{Error, IoContext, Result};
 use crate::events::RunFolder;
+use crate::report::text::safe;
 use crate::secrets::Secrets;
 use secrecy::ExposeSecret;
 use std::fs::{File, OpenOptions};
@@ -134,7 +135,7 @@ impl Write for Line<'_> {
         match (sink, file) {
             (Sink::File, Some(file)) => file.write_all(clean().as_bytes())?,
             (Sink::File, None) => {}
-            (Sink::Screen, _) => io::stderr().write_all(clean().as_bytes())?,
+            (Sink::Screen, _) => io::stderr().write_all(safe(&clean()).as_bytes())?,
         }
         Ok(bytes.len())
     }

@@ -8,6 +8,7 @@ mod config;
 mod exit;
 mod hotfix;
 mod install;
+mod interrupt;
 mod inventory;
 mod kit;
 mod log;
@@ -37,7 +38,7 @@ pub use log::Log;
 pub use options::{GlobalOptions, OutputForm, RunOptions, TargetOptions};
 pub use output::document;
 
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::io::Write;
 use std::process::ExitCode;
@@ -124,6 +125,17 @@ impl Command {
 
 /// Reads the arguments, runs the command and gives the exit code that `docs/operating.md` documents.
 pub fn main() -> ExitCode {
+    // What runs at an instrument is ended by those who began it, and has its own ways.
+    if std::env::args_os().nth(1).is_some_and(|word| word == "agent") {
+        return command();
+    }
+    interrupt::until_interrupted(command, || {
+        let form = options::wants_json(std::env::args_os()).then_some(OutputForm::Json);
+        output::error(form, &Error::new(ErrorKind::Cancelled, "interrupted: no run was begun"));
+    })
+}
+
+fn command() -> ExitCode {
     let parsed = Arguments::command().try_get_matches().and_then(|m| Arguments::from_arg_matches(&m).map(|a| (a, m)));
     let (mut arguments, matches) = match parsed {
         Ok(parsed) => parsed,

@@ -14,9 +14,11 @@ use std::sync::{Arc, Mutex};
 /// When standard output cannot be written. A reader that went away (`| head`) is no error.
 pub fn document<T: Serialize>(global: &GlobalOptions, value: &T, text: impl FnOnce() -> String) -> Result<()> {
     let text = if global.output == Some(OutputForm::Json) {
-        serde_json::to_string_pretty(value).map_err(|e| Error::internal("cannot write the answer as JSON").because(e))? + "\n"
+        let text = serde_json::to_string_pretty(value);
+        let text = text.map_err(|e| Error::internal("cannot write the answer as JSON").because(e))?;
+        report::text::safe_json(text) + "\n"
     } else {
-        text()
+        report::text::safe(&text()).into_owned()
     };
     super::write_out(&text)
 }
@@ -29,7 +31,7 @@ pub(super) fn error(form: Option<OutputForm>, error: &Error) {
         Some(OutputForm::Pretty) | None => report::error(error, Screen::of_stderr()),
     };
     // Nothing is left to do when even standard error is closed.
-    let _ = io::stderr().write_all(text.as_bytes());
+    let _ = io::stderr().write_all(report::text::safe(&text).as_bytes());
 }
 
 /// Standard output, which remembers that something could not be written: a run goes on without being seen.
@@ -65,5 +67,5 @@ impl Write for Watched {
 /// Tells an operator something that stops nothing.
 pub(super) fn warn(text: &str) {
     // A warning that nobody can see is no reason to stop.
-    let _ = writeln!(io::stderr(), "warning: {text}");
+    let _ = writeln!(io::stderr(), "warning: {}", report::text::safe(text));
 }

@@ -47,7 +47,7 @@ impl Rollback {
         if self.options.run.dry_run {
             let data: Vec<_> = previews.iter().map(|(name, p)| (name, p.as_ref().ok(), p.as_ref().err())).collect();
             output::document(global, &data, text)?;
-            return Ok(if previews.iter().all(|(_, p)| p.is_ok()) { exit::OK } else { exit::SOME_FAILED });
+            return Ok(exit::of_answers(previews.iter().filter_map(|(_, p)| p.as_ref().err())));
         }
         if !self.discard_newer {
             refuse_newer(&previews)?;

@@ -70,7 +70,7 @@ impl Trust {
                 .next("compare the fingerprints with those that the machines show, then add --yes"));
         }
         // Where the terminal takes nothing, the question that follows fails.
-        let _ = std::io::stderr().write_all(report::trust(rows, Screen::of_stderr()).as_bytes());
+        let _ = std::io::stderr().write_all(report::text::safe(&report::trust(rows, Screen::of_stderr())).as_bytes());
         let files: BTreeSet<&Path> = wanted.iter().map(|key| key.file.as_path()).collect();
         let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
         // Instruments may have a server in common.

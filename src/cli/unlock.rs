@@ -60,7 +60,7 @@ impl Unlock {
             })
             .collect();
         output::document(global, &all, || all.iter().map(line).collect())?;
-        Ok(if all.iter().all(|u| u.error.is_none()) { exit::OK } else { exit::SOME_FAILED })
+        Ok(exit::of_answers(all.iter().filter_map(|u| u.error.as_ref())))
     }
 }
 

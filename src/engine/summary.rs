@@ -29,7 +29,9 @@ pub struct RunSummary {
 impl RunSummary {
     pub(super) fn new(ended: BTreeMap<String, Ended>, stopped: Option<&Stopped>) -> Self {
         let withheld = ended.values().any(|e| e.outcome == Outcome::Cancelled);
-        let stopped = stopped.filter(|why| withheld || **why == Stopped::Operator);
+        // An operator's word that came when all was changed and proven has stopped nothing.
+        let given_up = ended.values().any(|e| !e.good);
+        let stopped = stopped.filter(|why| withheld || (**why == Stopped::Operator && given_up));
         Self { exit_code: exit_code(&ended, stopped), stopped: stopped.map(ToString::to_string), ended }
     }
 }
@@ -87,7 +89,9 @@ mod tests {
             (&[(Failed, false), (Cancelled, false)], Some(&limit), 3),
             (&[(Failed, false), (Changed, false)], Some(&limit), 1),
             (&[(RollbackFailed, false), (Cancelled, false)], Some(&limit), 5),
-            (&[(Changed, false)], Some(&Stopped::Operator), 130),
+            (&[(Changed, false)], Some(&Stopped::Operator), 0),
+            (&[(Changed, false), (Cancelled, false)], Some(&Stopped::Operator), 130),
+            (&[(Changed, false), (RolledBack, false)], Some(&Stopped::Operator), 130),
             (&[(RollbackFailed, false)], Some(&Stopped::Operator), 5),
         ] {
             assert_eq!(summary(outcomes, stopped).exit_code, code, "{outcomes:?} {stopped:?}");

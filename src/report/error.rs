@@ -1,7 +1,7 @@
 //! An error as people read it: where, what, why, the last output, what to do next.
 
 use super::style::Screen;
-use super::text::{clean, names, wrap};
+use super::text::{clean, names, safe, safe_json, wrap};
 use crate::error::Error;
 use std::fmt::Write;
 
@@ -14,9 +14,9 @@ pub fn error(error: &Error, screen: Screen) -> String {
     let mut text = format!("{} {}\n", screen.red("error:"), screen.bold(&clean(&d.message)));
     // Writing into a string cannot fail.
     if let Some(position) = &d.position {
-        let _ = writeln!(text, "  --> {}:{}:{}", position.file, position.line, position.column);
+        let _ = writeln!(text, "  --> {}:{}:{}", clean(&position.file), position.line, position.column);
         for line in position.excerpt.iter().flat_map(|e| e.lines()) {
-            let _ = writeln!(text, "  {}", line.trim_end());
+            let _ = writeln!(text, "  {}", safe(line.trim_end()));
         }
     }
     text.push_str(&indented(error, "  ", true, screen));
@@ -89,7 +89,7 @@ pub(super) fn output(lines: &[String], indent: &str, screen: Screen) -> String {
 pub fn error_json(error: &Error) -> String {
     // An error is texts and numbers: it always becomes JSON.
     let object = serde_json::json!({ "error": error });
-    format!("{object}\n")
+    safe_json(object.to_string()) + "\n"
 }
 
 #[cfg(test)]

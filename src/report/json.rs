@@ -1,5 +1,6 @@
-//! One event a line, exactly as in `events.jsonl`.
+//! One event a line, as in `events.jsonl`.
 
+use super::text::safe_json;
 use super::{Out, Reporter};
 use crate::events::{Event, RunState};
 
@@ -17,6 +18,7 @@ impl JsonLines {
 impl Reporter for JsonLines {
     fn event(&mut self, _state: &RunState, event: &Event) {
         if let Ok(line) = serde_json::to_string(event) {
+            let line = safe_json(line);
             // A reader that went away must not stop the run.
             let _ = writeln!(self.out, "{line}").and_then(|()| self.out.flush());
         }

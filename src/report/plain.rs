@@ -3,6 +3,7 @@
 use super::lines::{Lines, Verbosity};
 use super::style::Screen;
 use super::summary::{Report, Where};
+use super::text::{clean, safe};
 use super::{Out, Reporter};
 use crate::events::{Event, RunState};
 
@@ -29,6 +30,7 @@ impl Reporter for Plain {
 
     fn finish(&mut self, state: &RunState) {
         let report = Report::new(state, &self.place).text(Screen::PLAIN);
+        let report = safe(&report);
         let _ = write!(self.out, "\n{report}").and_then(|()| self.out.flush());
     }
 }
@@ -37,6 +39,6 @@ impl Reporter for Plain {
 pub(super) fn line(lines: &mut Lines, state: &RunState, event: &Event) -> Option<String> {
     let line = lines.of(state, event)?;
     let at = event.at.strftime("%Y-%m-%dT%H:%M:%SZ");
-    let who = event.instrument.as_deref().unwrap_or("-");
+    let who = clean(event.instrument.as_deref().unwrap_or("-"));
     Some(format!("{at} {who} {}: {}", line.tag, line.text))
 }

@@ -3,7 +3,7 @@
 use super::lines::{Lines, Verbosity, progress, waiting};
 use super::style::Screen;
 use super::summary::{Report, Where};
-use super::text::{clean, cut, duration, pad, size, width};
+use super::text::{clean, cut, duration, pad, safe, size, width};
 use super::{Out, Reporter};
 use crate::events::{Event, EventKind, InstrumentState, RunState, Standing};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -65,7 +65,7 @@ impl Pretty {
 
     /// A line above the bar.
     fn say(&mut self, line: &str) {
-        let line = cut(line, self.columns()).into_owned();
+        let line = cut(&safe(line), self.columns()).into_owned();
         let out = &mut self.out;
         self.bar.suspend(|| {
             // A reader that went away must not stop the run.
@@ -84,7 +84,8 @@ impl Reporter for Pretty {
         if !passing || self.made.is_none_or(|made| made.elapsed() >= BETWEEN) {
             self.made = Some(Instant::now());
             self.rows.choose(state);
-            self.bar.set_message(frame(state, &self.rows, self.columns().saturating_sub(FREE), self.screen));
+            let frame = frame(state, &self.rows, self.columns().saturating_sub(FREE), self.screen);
+            self.bar.set_message(safe(&frame).into_owned());
         }
     }
 
@@ -92,6 +93,7 @@ impl Reporter for Pretty {
         self.bar.finish_and_clear();
         let screen = Screen { width: Some(self.columns()), ..self.screen };
         let report = Report::new(state, &self.place).text(screen);
+        let report = safe(&report);
         let _ = write!(self.out, "\n{report}").and_then(|()| self.out.flush());
     }
 

@@ -132,7 +132,7 @@ impl<'a> Report<'a> {
         for i in &self.state.instruments {
             let outcome = i.outcome.map_or_else(|| "not finished".to_owned(), |o| screen.outcome(o));
             let some = |n: u64, words: String| if n > 0 { words } else { String::new() };
-            table.row([
+            table.coloured_row([
                 clean(&i.name).into_owned(),
                 outcome,
                 clean(&versions(&i.versions)).into_owned(),

@@ -67,6 +67,11 @@ impl Table {
 
     /// Adds a row. Missing cells are empty, and what has no column is left out.
     pub fn row<C: Into<String>>(&mut self, cells: impl IntoIterator<Item = C>) {
+        self.coloured_row(cells.into_iter().map(|cell| text::clean(&cell.into()).into_owned()));
+    }
+
+    /// The same for cells that have colours of ours and are clean already.
+    pub(super) fn coloured_row<C: Into<String>>(&mut self, cells: impl IntoIterator<Item = C>) {
         let mut cells: Vec<String> = cells.into_iter().map(Into::into).collect();
         cells.resize(self.columns.len(), String::new());
         self.rows.push(cells);

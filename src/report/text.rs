@@ -42,12 +42,44 @@ pub fn names(all: &[&str]) -> String {
 /// One line without control characters and colours, whatever a program at the instrument wrote.
 pub fn clean(line: &str) -> Cow<'_, str> {
     let bare = console::strip_ansi_codes(line);
-    if bare.chars().any(char::is_control) {
+    if bare.chars().any(acts_on_terminals) {
         let one_line = bare.trim_end().replace('\t', "    ").replace(['\r', '\n'], " ");
-        Cow::Owned(one_line.chars().filter(|c| !c.is_control()).collect())
+        Cow::Owned(one_line.chars().filter(|c| !acts_on_terminals(*c)).collect())
     } else {
         bare
     }
+}
+
+/// What our own colours consist of, behind the escape character.
+const COLOURS: [&str; 8] = ["[0m", "[1m", "[2m", "[31m", "[32m", "[33m", "[1;31m", "[0;1m"];
+
+/// Text of several lines as it may go to a terminal: whatever else it holds (names, output of programs, files of a kit)
+/// can neither move the cursor nor hide or rewrite anything. Only line ends, tabs and our own colours stay.
+pub fn safe(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(|c| acts_on_terminals(c) && c != '\n') {
+        return Cow::Borrowed(text);
+    }
+    let stays = |(at, c): &(usize, char)| match c {
+        '\n' | '\t' => true,
+        '\u{1b}' => COLOURS.iter().any(|colour| text[at + 1..].starts_with(colour)),
+        c => !acts_on_terminals(*c),
+    };
+    Cow::Owned(text.char_indices().filter(stays).map(|(_, c)| c).collect())
+}
+
+/// JSON in which such characters are written as numbers, as those below the blank are anyway.
+pub fn safe_json(json: String) -> String {
+    let acts = |c: char| acts_on_terminals(c) && c != '\n';
+    if !json.chars().any(acts) {
+        return json;
+    }
+    // Outside its texts JSON has none of them.
+    json.chars().map(|c| if acts(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() }).collect()
+}
+
+/// Control characters, and those that change the direction of the text around them.
+fn acts_on_terminals(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// How many columns of a terminal the text takes.
@@ -93,6 +125,17 @@ pub fn wrap(text: &str, columns: Option<usize>, first: &str, next: &str) -> Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_foreign_acts_on_a_terminal() {
+        let foreign = "a\u{1b}[2Jb\u{9b}31mc\u{7}\u{202e}d\te\u{8}\r\n";
+        assert_eq!(safe(foreign), "a[2Jb31mcd\te\n");
+        assert_eq!(safe("\u{1b}[1;31mred\u{1b}[0m \u{1b}]0;title"), "\u{1b}[1;31mred\u{1b}[0m ]0;title");
+        assert_eq!(clean("x\u{1b}[31my\u{202e}z\u{9b}"), "xyz");
+        let json = safe_json(serde_json::to_string("\u{7f}\u{9b}\u{202e}\u{1b}é").expect("JSON"));
+        assert_eq!(json, "\"\\u007f\\u009b\\u202e\\u001bé\"");
+        assert_eq!(serde_json::from_str::<String>(&json).expect("JSON"), "\u{7f}\u{9b}\u{202e}\u{1b}é");
+    }
 
     #[test]
     fn durations_are_short() {

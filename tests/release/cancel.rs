@@ -3,12 +3,18 @@
 use crate::kill::machine::{is_free, journal, outcome, staged, wait_for};
 use crate::support::{Fleet, Watched};
 use ibexdeploy::rehearsal::{KitShape, TreeShape};
-use std::process::Command;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
 
 const NAME: &str = "NDXLARMOR";
 
 fn interrupt(controller: &Watched) {
-    let sent = Command::new("kill").args(["-INT", &controller.child.id().to_string()]).status().expect("kill runs");
+    send("-INT", &controller.child);
+}
+
+fn send(signal: &str, child: &Child) {
+    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill runs");
     assert!(sent.success());
 }
 
@@ -60,4 +66,72 @@ fn what_is_not_staged_when_the_deadline_comes_is_not_stopped_either() {
     assert_eq!((ended.code, ended.outcome(NAME).as_str()), (3, "cancelled"), "{}", ended.story());
     assert_eq!(fleet.ibex(NAME), Some(ibex), "the same server still runs");
     assert_eq!(fleet.apps(NAME), before);
+}
+
+#[test]
+fn an_interrupt_that_comes_before_a_run_has_begun_ends_the_command_with_its_exit_code() {
+    for signal in ["-INT", "-TERM"] {
+        let fleet = Fleet::empty();
+        // Reading an inventory takes as long as nobody writes it.
+        let inventory = fleet.dir().join("inventory.yaml");
+        assert!(Command::new("mkfifo").arg(&inventory).status().expect("mkfifo").success());
+        let mut command = fleet.command(&["release", NAME, "--yes", "--inventory"]);
+        let mut child = command.arg(&inventory).spawn().expect("the binary starts");
+        // The other end can be opened once somebody reads; held open, it gives the reader nothing.
+        let writer = wait_for("the inventory is being read", || {
+            let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::NONBLOCK;
+            rustix::fs::open(&inventory, flags, rustix::fs::Mode::empty()).ok()
+        });
+        send(signal, &child);
+        let mut said = String::new();
+        child.stderr.take().expect("its words").read_to_string(&mut said).expect("text");
+        let status = child.wait().expect("its end");
+        drop(writer);
+        assert_eq!((status.code(), status.signal()), (Some(130), None), "{said}");
+        assert!(said.contains("interrupted: no run was begun"), "{said}");
+    }
+}
+
+/// A playbook that changes something, and closes when a file is there.
+const CLOSES: &str = "playbook: t
+apply:
+  - name: change
+    command: {at: server, run: 'echo new > changed.txt'}
+    undo: {command: {at: server, run: 'rm -f changed.txt'}}
+close:
+  - name: tell
+    command: {at: server, run: 'touch $IBEX_ROOT/closing; until [ -e $IBEX_ROOT/go ]; do sleep 0.05; done'}
+";
+
+#[test]
+fn an_interrupt_while_a_run_is_closed_says_that_all_is_changed() {
+    let fleet = Fleet::new(&KitShape::small().without_git());
+    fleet.make(&[NAME]);
+    let books = fleet.dir().join("books");
+    std::fs::create_dir(&books).and_then(|()| std::fs::write(books.join("t.yaml"), CLOSES)).expect("a playbook");
+    let books = books.display().to_string();
+    let mut command = fleet.command(&["run", "t", NAME, "--yes", "--playbooks", &books, "--output", "json"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary starts");
+    let root = fleet.root(NAME);
+    wait_for("it closes", || root.join("closing").exists().then_some(()));
+    // The controller has to have heard of the phase.
+    let mut lines = BufReader::new(child.stdout.take().expect("its events")).lines();
+    lines
+        .find(|line| line.as_ref().is_ok_and(|l| l.contains("step_started") && l.contains("close.01")))
+        .expect("an event")
+        .expect("text");
+    send("-INT", &child);
+    let mut words = BufReader::new(child.stderr.take().expect("its words")).lines();
+    let said = words.find(|line| line.as_ref().is_ok_and(|l| l.contains("changed"))).expect("words").expect("text");
+    assert!(said.starts_with("Everything is changed and proven"), "{said}");
+    std::fs::write(root.join("go"), "").expect("a file");
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
+    let status = child.wait().expect("its end");
+    assert_eq!(status.code(), Some(0), "{rest:#?}");
+    let end: serde_json::Value = serde_json::from_str(rest.last().expect("the last event")).expect("JSON");
+    assert_eq!(
+        (&end["event"], &end["exit_code"], &end["stopped"]),
+        (&"run_finished".into(), &0.into(), &serde_json::Value::Null)
+    );
+    assert!(fleet.server(NAME).join("changed.txt").exists());
 }

@@ -50,4 +50,5 @@ mod stranded;
 #[cfg(target_os = "linux")]
 mod switch;
 mod twice;
+mod untrusted_text;
 mod whole;

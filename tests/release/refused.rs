@@ -20,6 +20,8 @@ fn a_second_controller_is_refused_and_the_first_finishes() {
     let host = begun["instrument"].as_str().expect("an instrument");
     let holder = format!("run {run}");
     assert!(said.contains(&holder) && said.contains("since") && said.contains(host), "{said}");
+    let unlock = fleet.run(&["unlock", NAME, "--yes"]);
+    assert!(unlock.code == 4 && unlock.stdout.contains(run), "{}", unlock.story());
 
     std::fs::write(&go, "").expect("a file");
     let finished = first.until(|e| e["event"] == "instrument_finished").expect("the first one finishes");
@@ -43,4 +45,16 @@ fn nobody_logged_on_is_found_out_while_ibex_runs() {
     assert!(ended.last(NAME, "outage_started").is_none(), "{}", ended.story());
     assert_eq!(fleet.ibex(NAME), Some(server), "the same server still runs");
     assert_eq!(fleet.apps(NAME), before);
+}
+
+#[test]
+fn an_operator_without_a_name_in_the_environment_has_that_of_the_account() {
+    let fleet = Fleet::running(&[NAME]);
+    let mut command = fleet.command(&["release", NAME, "--yes", "--output", "json"]);
+    ["USER", "USERNAME", "LOGNAME"].into_iter().for_each(|name| _ = command.env_remove(name));
+    let ended = crate::support::Ended::of(&mut command);
+    assert_eq!(ended.code, 0, "{}", ended.story());
+    let account = std::process::Command::new("id").arg("-un").output().expect("id");
+    let name = format!("{}@", String::from_utf8_lossy(&account.stdout).trim());
+    assert!(ended.events[0]["operator"].as_str().is_some_and(|o| o.starts_with(&name)), "{}", ended.story());
 }

@@ -1,6 +1,7 @@
 //! The one question before instruments are changed.
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::report::text;
 use std::io::{BufRead, IsTerminal, Write};
 
 /// What to do first where nobody can be asked.
@@ -21,7 +22,7 @@ pub(in crate::cli) fn confirm(what: &str, yes: bool, look: &str) -> Result<()> {
             .next(look));
     }
     let mut terminal = std::io::stderr();
-    terminal.write_all(what.as_bytes()).cannot(|| "ask for confirmation")?;
+    terminal.write_all(text::safe(what).as_bytes()).cannot(|| "ask for confirmation")?;
     if confirmed("Go on?")? {
         return Ok(());
     }
@@ -34,7 +35,7 @@ pub(in crate::cli) fn confirm(what: &str, yes: bool, look: &str) -> Result<()> {
 /// When the terminal cannot be used.
 pub(in crate::cli) fn confirmed(question: &str) -> Result<bool> {
     let mut terminal = std::io::stderr();
-    write!(terminal, "{question} [y/N] ").and_then(|()| terminal.flush()).cannot(|| "ask a question")?;
+    write!(terminal, "{} [y/N] ", text::safe(question)).and_then(|()| terminal.flush()).cannot(|| "ask a question")?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).cannot(|| "read the answer")?;
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))

@@ -12,6 +12,7 @@ use crate::inventory::{Instrument, Inventory, SecretSource, Selection};
 use crate::link::{Access, ContentSource, NoContent, Patience, RateLimit};
 use crate::plan::{Hold, InstrumentPlan, PLAN_FORMAT, Target, TransportSpec};
 use crate::protocol::{ControllerHello, PROTOCOL_VERSION};
+use crate::report::text::clean;
 use crate::secrets::Secrets;
 use crate::transport::{Local, Ssh, Transports, Winrm};
 use jiff::Timestamp;
@@ -19,6 +20,7 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -254,12 +256,25 @@ fn meant_folder(global: &GlobalOptions, selection: &Selection, error: Error) -> 
     }
 }
 
-/// user@host of whoever runs this.
+/// user@host of whoever runs this. The environment is asked first, as it tells who somebody is behind `sudo`; then the
+/// system.
 fn operator() -> String {
-    let var = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
-    let user = var("USER").or_else(|| var("USERNAME")).or_else(|| var("LOGNAME")).unwrap_or_else(|| "unknown".into());
+    let plain = |name: String| Some(clean(&name).trim().to_owned()).filter(|name| !name.is_empty());
+    let var = |name: &str| std::env::var(name).ok().and_then(plain);
+    let user = var("USER").or_else(|| var("USERNAME")).or_else(|| var("LOGNAME")).or_else(|| account().and_then(plain));
     let host = var("HOSTNAME").or_else(|| var("COMPUTERNAME")).or_else(host_name).unwrap_or_else(|| "unknown".into());
-    format!("{user}@{host}")
+    format!("{}@{host}", user.unwrap_or_else(|| "unknown".into()))
+}
+
+/// The name of the account that this process has, by the system's own program: accounts may come from a directory that
+/// only it knows how to ask.
+fn account() -> Option<String> {
+    let program = if cfg!(windows) { "whoami" } else { "id" };
+    let arguments: &[&str] = if cfg!(windows) { &[] } else { &["-un"] };
+    let told = std::process::Command::new(program).args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    // An account without a name is told by its number, with an exit code that says so.
+    let name = String::from_utf8_lossy(&told.stdout).trim().to_owned();
+    (!name.is_empty()).then(|| name.rsplit('\\').next().unwrap_or(&name).to_owned())
 }
 
 #[cfg(unix)]

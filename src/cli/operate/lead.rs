@@ -2,12 +2,13 @@
 
 use super::confirmed;
 use crate::cli::output::{Watched, warn};
-use crate::cli::{GlobalOptions, Log};
+use crate::cli::{GlobalOptions, Log, interrupt};
 use crate::engine::{self, Ask, CancelToken, Canceller, EngineRequest, EventSink, Job, Limits, cancellation};
 use crate::error::{Error, IoContext, Result};
-use crate::events::{RunFolder, RunState};
+use crate::events::{InstrumentState, RunFolder, RunState};
 use crate::link::Access;
 use crate::plan::Plan;
+use crate::playbook::Phase;
 use crate::report::{self, Estimate, EstimateFrom, Form, PastRun, Recorder, Screen, Where};
 use crate::secrets::Secrets;
 use std::io::{IsTerminal, Write};
@@ -15,6 +16,7 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// A run that is to be led.
 pub(in crate::cli) struct Led {
@@ -39,6 +41,7 @@ pub(in crate::cli) struct Led {
 /// # Errors
 /// When the run's folder cannot be written.
 pub(in crate::cli) fn lead(global: &GlobalOptions, led: Led) -> Result<u8> {
+    let interrupts = interrupt::lead();
     let (folder, earlier) = match led.resumed {
         Some(folder) => {
             let earlier = RunState::of(&folder.read()?.events);
@@ -71,7 +74,7 @@ pub(in crate::cli) fn lead(global: &GlobalOptions, led: Led) -> Result<u8> {
         deadline: led.deadline,
         ask: asker(&recorder),
     };
-    let ended = runtime()?.block_on(run(request, &recorder));
+    let ended = runtime()?.block_on(run(request, &recorder, interrupts));
     if let Some(recorder) = take(&recorder) {
         let state = recorder.finish();
         folder.save_summary(&state)?;
@@ -138,21 +141,24 @@ fn asker(recorder: &Shared) -> Option<Ask> {
     }))
 }
 
-async fn run(request: EngineRequest, recorder: &Shared) -> Result<u8> {
+async fn run(request: EngineRequest, recorder: &Shared, mut interrupts: watch::Receiver<u32>) -> Result<u8> {
     let (canceller, token): (Canceller, CancelToken) = cancellation();
-    let interrupts = async {
-        let mut words = STOPPING.iter();
-        each_interrupt(|| {
-            canceller.more();
-            words.next().into_iter().for_each(|words| tell(recorder, words));
-        })
-        .await;
+    let hears = async {
+        let mut heard = 0;
+        while interrupts.changed().await.is_ok() {
+            let count = *interrupts.borrow_and_update();
+            for time in heard..count {
+                canceller.more();
+                tell(recorder, time);
+            }
+            heard = count;
+        }
         // Without signals there is nothing to hear; the run is led all the same.
         std::future::pending::<()>().await;
     };
     tokio::select! {
         summary = engine::run(request, sink(recorder), token) => summary.map(|s| s.exit_code),
-        () = interrupts => Err(Error::internal("the listener for interrupts ended")),
+        () = hears => Err(Error::internal("the listener for interrupts ended")),
     }
 }
 
@@ -162,35 +168,34 @@ const STOPPING: [&str; 2] = [
     "Cancelling: open steps are broken off and taken back.",
 ];
 
-/// Says something beside the report.
-fn tell(recorder: &Shared, words: &str) {
-    if let Some(recorder) = &mut *recorder.lock().unwrap_or_else(PoisonError::into_inner) {
+/// The same when every instrument is on what it was to get, and that was proven.
+const CLOSING: [&str; 2] = [
+    "Everything is changed and proven, and stays so: what closes the run is finished. Ctrl-C again does not wait for it.",
+    "Cancelling what closes the run: everything stays changed.",
+];
+
+/// The words for an interrupt, the first being number 0, as things stand.
+fn words(state: &RunState, time: u32) -> Option<String> {
+    let time = usize::try_from(time).ok()?;
+    let open: Vec<&InstrumentState> = state.instruments.iter().filter(|i| !i.is_finished()).collect();
+    let closing: Vec<&str> = open.iter().filter(|i| i.phase == Some(Phase::Close)).map(|i| i.name.as_str()).collect();
+    if !open.is_empty() && closing.len() == open.len() {
+        return CLOSING.get(time).map(|words| (*words).to_owned());
+    }
+    let words = STOPPING.get(time)?;
+    match closing.as_slice() {
+        [] => Some((*words).to_owned()),
+        some => Some(format!("{words} What is proven already stays changed: {}.", report::text::names(some))),
+    }
+}
+
+/// Says beside the report what an interrupt does.
+fn tell(recorder: &Shared, time: u32) {
+    if let Some(recorder) = &mut *recorder.lock().unwrap_or_else(PoisonError::into_inner)
+        && let Some(words) = words(recorder.state(), time)
+    {
         // Where standard error is closed, nobody wants to hear it.
         recorder.paused(&mut || drop(writeln!(std::io::stderr(), "{words}")));
-    }
-}
-
-/// Calls `heard` at each Ctrl-C, and when whoever shuts this machine down asks the command to end.
-#[cfg(unix)]
-async fn each_interrupt(mut heard: impl FnMut()) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
-        return;
-    };
-    loop {
-        tokio::select! {
-            Some(()) = interrupt.recv() => heard(),
-            Some(()) = terminate.recv() => heard(),
-            else => return,
-        }
-    }
-}
-
-/// Calls `heard` at each Ctrl-C.
-#[cfg(not(unix))]
-async fn each_interrupt(mut heard: impl FnMut()) {
-    while tokio::signal::ctrl_c().await.is_ok() {
-        heard();
     }
 }
 

@@ -19,6 +19,10 @@ pub struct Notify {
     pub mail: Option<Mail>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
+    /// Sent when the instrument ends as `failed`, `rolled_back` or `rollback_failed`, and only then. Stands in `close`. Its
+    /// templates know `ended.outcome` and `ended.error`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub if_failed: bool,
 }
 
 /// A mail through an SMTP relay.

@@ -97,7 +97,7 @@ impl Resume {
             EventKind::StepFinished { step, outcome, ms, error, .. } => {
                 self.steps.insert(step.id, StepEnd { outcome, ms, error });
             }
-            EventKind::OutageStarted => self.outage_started = Some(at),
+            EventKind::OutageStarted => (self.outage_started, self.outage_ms) = (Some(at), None),
             EventKind::OutageEnded { ms } => self.outage_ms = Some(ms),
             EventKind::RollbackStarted { because } => self.rollback = Some(because),
             EventKind::InstrumentFinished { outcome, .. } => self.finished = Some(outcome),

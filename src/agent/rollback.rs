@@ -239,12 +239,13 @@ fn newer_commits(run: &Finished) -> Result<Vec<String>> {
 }
 
 /// Carries a rollback out, from wherever it is.
-pub(crate) fn carry_out(driver: Driver, order: &RollbackOrder) -> Outcome {
+pub(crate) fn carry_out(mut driver: Driver, order: &RollbackOrder) -> Outcome {
     if !driver.resumes_rollback() {
         let names: Vec<&str> = order.runs.iter().map(RunId::as_str).collect();
         let because = format!("{} asked for the rollback of {}", driver.run.plan.operator, names.join(", "));
         driver.run.emit(EventKind::RollbackStarted { because });
     }
+    driver.gather_facts();
     let (mut left, mut kept) = (Vec::new(), BTreeSet::new());
     let saved = save_newer(&driver, order).and_then(|()| discard_added(&driver, order));
     match saved {
@@ -262,6 +263,7 @@ pub(crate) fn carry_out(driver: Driver, order: &RollbackOrder) -> Outcome {
         Err(error) => left.push(format!("nothing was undone, because files changed since could not be saved: {error}")),
     }
     name_kept(&driver, &kept);
+    driver.prove_back();
     remind_of_autostart(&driver);
     driver.run.emit(EventKind::RollbackFinished { ok: left.is_empty(), left: left.clone() });
     driver.finish_rollback(left)

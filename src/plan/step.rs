@@ -12,7 +12,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::inventory::Instrument;
 use crate::migrate::Chain;
 use crate::paths::{Place, WinPath};
-use crate::playbook::{Each, LoadedStep, RunAs, UndoSpec};
+use crate::playbook::{ENDED_NAME, Each, LoadedStep, RunAs, UndoSpec};
 use crate::template::{Context, is_template};
 use crate::yaml::position_at;
 use serde::Serialize;
@@ -87,13 +87,22 @@ fn decide(planner: &Planner<'_, '_>, loaded: &LoadedStep, planned: &mut PlanStep
     let Some(when) = &loaded.step.when else { return Ok(()) };
     let file = request.playbook.file_of(loaded);
     let locate = |pointer: &str, text: &str, offset| file.position_in(&format!("{}{pointer}", loaded.pointer), text, offset);
-    let renderer = Renderer { context: &planner.context, late: &planner.late, locate: &locate };
+    let renderer = Renderer { context: &planner.context, late: &late_names(planner, loaded), locate: &locate };
     match renderer.decide(when, "/when")? {
         Some(true) => {}
         Some(false) => planned.skip = Some(format!("when: {when} is false")),
         None => planned.when = Some(when.clone()),
     }
     Ok(())
+}
+
+/// Names that only the instrument will have when it comes to the step.
+fn late_names(planner: &Planner<'_, '_>, loaded: &LoadedStep) -> BTreeSet<String> {
+    let mut late = planner.late.clone();
+    if matches!(&loaded.action, Action::Notify(notify) if notify.if_failed) {
+        late.insert(ENDED_NAME.to_owned());
+    }
+    late
 }
 
 /// Fills in everything that is known now.
@@ -107,7 +116,7 @@ fn fill(planner: &mut Planner<'_, '_>, loaded: &LoadedStep, planned: &mut PlanSt
         Some(from) if from.pointer == pointer => position_at(&from.file, text, offset),
         _ => file.position_in(&format!("{}{pointer}", loaded.pointer), text, offset),
     };
-    let mut late = planner.late.clone();
+    let mut late = late_names(planner, loaded);
     if step.each.is_some() {
         late.insert("item".to_owned());
     }

@@ -279,6 +279,10 @@ fn misplaced(phase: Phase, step: &Step, action: &Action, spot: &Spot<'_>) -> Vec
         let message = format!("`{name}` changes the instrument, and in `stage` nothing is undone");
         errors.push(spot.error(&below, message, "move the step to `apply`: its content is fetched during `stage` anyway"));
     }
+    if matches!(action, Action::Notify(notify) if notify.if_failed) && phase != Phase::Close {
+        let next = "move the step to `close`: it is kept for the end of a run, and left out of one that ends well";
+        errors.push(spot.error("/notify/if_failed", "`if_failed` stands in `close` only", next));
+    }
     if name == "retention" && matches!(phase, Phase::Apply | Phase::Prove) {
         let next = "move the step to `close`, or to `stage` when a backup needs the room";
         errors.push(spot.error(&below, "`retention` copies for long, and IBEX would be stopped meanwhile", next));

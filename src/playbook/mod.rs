@@ -12,7 +12,7 @@ mod step;
 pub(crate) use check::step_values;
 pub use list::{Listed, list};
 pub use load::{LoadedPlaybook, LoadedStep, load, problems};
+pub(crate) use names::{ENDED_NAME, RUN_NAME, each_string};
 pub use names::{GIVEN_NAMES, LATE_NAMES};
-pub(crate) use names::{RUN_NAME, each_string};
 pub use source::SourceFile;
 pub use step::{Each, OnFailure, Phase, Playbook, RunAs, Step, UndoSpec};

@@ -9,6 +9,9 @@ pub const GIVEN_NAMES: [&str; 8] = ["groups", "host", "inst", "kit", "name", "pl
 /// the present item of `each`.
 pub const LATE_NAMES: [&str; 3] = ["facts", "hotfix", "item"];
 
+/// How the instrument ended (`ended.outcome`, `ended.error`): only for a `notify` with `if_failed`.
+pub(crate) const ENDED_NAME: &str = "ended";
+
 /// The name of the run: known when the plan is made, but filled in at the instrument, so that two plans of the same
 /// sources are the same.
 pub(crate) const RUN_NAME: &str = "run";

@@ -91,6 +91,7 @@ impl Lines {
                 ),
             ),
             EventKind::OutageStarted => (1, "outage", "begins".to_owned()),
+            EventKind::OutageEnded { ms: 0 } => (1, "outage-end", "there was none: IBEX was not stopped".to_owned()),
             EventKind::OutageEnded { ms } => (0, "outage-end", format!("after {}", duration(*ms))),
             EventKind::RollbackStarted { because } => (0, "rollback", because.clone()),
             EventKind::RollbackFinished { ok: true, .. } => (0, "rollback-end", "all is as it was before".to_owned()),

@@ -35,6 +35,7 @@ mod migrate;
 mod mysql;
 #[cfg(target_os = "linux")]
 mod os_patch;
+mod outage;
 #[cfg(target_os = "linux")]
 mod parts;
 mod refused;
@@ -49,6 +50,7 @@ mod settings;
 mod stranded;
 #[cfg(target_os = "linux")]
 mod switch;
+mod told;
 mod twice;
 mod untrusted_text;
 mod whole;

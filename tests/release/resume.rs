@@ -76,7 +76,7 @@ fn a_kit_that_is_not_there_stands_in_nobodys_way_once_everything_is_staged() {
     let fleet = Fleet::new(&KitShape::small().without_git());
     fleet.make(&[NAME]);
     let mut controller = fleet.start(&["release", NAME, "--yes"]);
-    controller.until(|e| e["event"] == "outage_started").expect("it applies");
+    controller.until(|e| e["event"] == "phase_started" && e["phase"] == "apply").expect("it applies");
     kill(controller.child.id());
     controller.child.wait().expect("it is gone");
     workers(&fleet.root(NAME)).into_iter().for_each(kill);

@@ -68,7 +68,8 @@ fn a_server_that_stops_in_the_outage_holds_up_nothing() {
     let root = links.lines[0].root.clone();
     let mut command = links.fleet.command(&["release", NAME, "--yes", "--output", "plain"]);
     let mut controller = command.stderr(Stdio::null()).spawn().expect("the binary starts");
-    wait_for("the outage", || journal(&root).iter().any(|e| e["event"]["event"] == "outage_started").then_some(()));
+    let applies = |e: &Value| e["event"]["event"] == "phase_started" && e["event"]["phase"] == "apply";
+    wait_for("the outage", || journal(&root).iter().any(applies).then_some(()));
     links.lines[0].sshd.stop();
     gate.open();
     wait_for("the end of the run at the instrument", || outcome(&journal(&root)));

@@ -144,7 +144,7 @@ fn a_second_controller_is_refused_with_the_name_of_the_first() {
     let go = fleet.dir().join("go");
     fleet.add_to_script("create_icp_binaries.bat", &format!("until [ -e {} ]; do sleep 0.05; done", go.display()));
     let mut first = fleet.start(&["release", NAME, "--yes"]);
-    let begun = first.until(|e| e["event"] == "outage_started").expect("the first one applies");
+    let begun = first.until(|e| e["event"] == "phase_started" && e["phase"] == "apply").expect("the first one applies");
     let accepted = journal(&fleet.root(NAME)).into_iter().find(|e| e["event"]["event"] == "accepted").expect("an entry");
     let (run, owner) = (begun["run"].as_str().expect("a run"), accepted["event"]["operator"].as_str().expect("an operator"));
 

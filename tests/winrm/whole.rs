@@ -61,7 +61,7 @@ fn a_controller_that_is_killed_in_the_outage_is_followed_by_another() {
     let go = site.dir().join("go");
     site.add_to_script("create_icp_binaries.bat", &format!("until [ -e {} ]; do sleep 0.05; done", go.display()));
     let mut first = site.start(&["release", "NDXLOQ", "--yes"]);
-    first.until(|e| e["event"] == "outage_started").expect("it applies");
+    first.until(|e| e["event"] == "phase_started" && e["phase"] == "apply").expect("it applies");
     first.child.kill().expect("it is there");
     first.child.wait().expect("it is gone");
 

@@ -1,16 +1,18 @@
 //! The end of a run: versions, what is installed now, and the last word.
 
 use super::guard::{AFTER, compare, index_all, newest_indexes, windows_paths};
-use super::{Bench, Driver, Guarded};
+use super::{Bench, Driver, Guarded, Halt};
 use crate::actions::{Action, sync, volumes};
 use crate::agent::journal::Body;
 use crate::agent::machine::Machine;
 use crate::error::{Error, IoContext, Result};
 use crate::events::{EventKind, Outcome, VersionChange};
 use crate::files::{self, read_json, write_json};
+use crate::locks::locked;
 use crate::paths::WinPath;
 use crate::plan::PlanStep;
 use crate::platform::facts::version_in;
+use crate::playbook::ENDED_NAME;
 use crate::protocol::InstalledComponent;
 use crate::units::millis;
 use jiff::Timestamp;
@@ -156,27 +158,40 @@ impl Driver {
         self.finish(Outcome::Failed, Some(error))
     }
 
+    /// Sends what the playbook has for an instrument that did not end well.
+    fn tell_of_failure(&mut self, outcome: Outcome, error: Option<&Error>) {
+        let to_tell = |s: &PlanStep| s.skip.is_none() && matches!(&s.action, Action::Notify(notify) if notify.if_failed);
+        let steps: Vec<PlanStep> = self.run.plan.steps.iter().filter(|s| to_tell(s)).cloned().collect();
+        if steps.is_empty() || !matches!(outcome, Outcome::Failed | Outcome::RolledBack | Outcome::RollbackFailed) {
+            return;
+        }
+        let why = error.map_or_else(|| format!("{} asked for it", self.run.plan.operator), Error::to_string);
+        let ended = serde_json::json!({ "outcome": outcome.word(), "error": why });
+        self.registered.insert(ENDED_NAME.to_owned(), self.run.clean_value(ended));
+        for step in steps {
+            if let Err(Halt::Undo(error) | Halt::Stop(error)) = self.take_step(&step) {
+                let text = format!("nobody was told that the instrument ended as {outcome}: {error}");
+                self.run.emit(EventKind::Reminder { text });
+            }
+        }
+    }
+
     /// Says the last word and ends the run.
     pub(super) fn finish(&mut self, outcome: Outcome, error: Option<Error>) -> Outcome {
+        self.tell_of_failure(outcome, error.as_ref());
         let keeps_stage = self.run.plan.hold == crate::plan::Hold::AfterStage && outcome.is_good();
         if !keeps_stage && let Err(error) = volumes::remove_areas(&self.run.dir, false) {
             self.run.emit(EventKind::Reminder { text: format!("staged content was not removed: {error}") });
         }
         let mut longest = std::mem::take(&mut self.longest);
         longest.sort_by_key(|step| std::cmp::Reverse(step.ms));
-        longest.truncate(LONGEST);
+        let outage_ms = locked(&self.outage).ms();
+        longest.truncate(if outage_ms > 0 { LONGEST } else { 0 });
         let ms = match self.resume.accepted {
             Some(at) => u64::try_from(Timestamp::now().duration_since(at).as_millis()).unwrap_or(0),
             None => millis(self.begun.elapsed()),
         };
-        self.run.emit(EventKind::InstrumentFinished {
-            outcome,
-            versions: self.version_changes(),
-            outage_ms: self.outage.ended_ms.unwrap_or(0),
-            longest,
-            ms,
-            error,
-        });
+        self.run.emit(EventKind::InstrumentFinished { outcome, versions: self.version_changes(), outage_ms, longest, ms, error });
         outcome
     }
 

@@ -5,6 +5,7 @@ mod finish;
 mod guard;
 mod hotfixes;
 mod late;
+mod outage;
 mod stage;
 mod steps;
 mod undo;
@@ -27,12 +28,12 @@ use crate::playbook::Phase;
 use crate::template::Context;
 use crate::units::millis;
 use context::share_folders;
-use jiff::Timestamp;
 use late::Item;
+use outage::Outage;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Carries out one plan on one thread.
@@ -45,7 +46,7 @@ pub(crate) struct Driver {
     pub(crate) announce: Box<dyn Fn(u64, u64) + Send + Sync>,
     resume: Resume,
     begun: Instant,
-    outage: Outage,
+    outage: Mutex<Outage>,
     changed: bool,
     longest: Vec<LongStep>,
 }
@@ -54,21 +55,6 @@ impl std::fmt::Debug for Driver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Driver").field("run", &self.run).finish_non_exhaustive()
     }
-}
-
-/// The time in which IBEX is stopped.
-#[derive(Debug, Default)]
-struct Outage {
-    started: Option<Started>,
-    ended_ms: Option<u64>,
-}
-
-#[derive(Debug)]
-enum Started {
-    /// In this life of the worker.
-    Here(Instant),
-    /// Before the worker came back: only the clock on the wall tells.
-    Before(Timestamp),
 }
 
 /// Why a phase did not come to its end.
@@ -82,7 +68,7 @@ enum Halt {
 impl Driver {
     pub(crate) fn new(run: Arc<Run>, machine: Arc<Machine>, mut resume: Resume) -> Self {
         let announce = announcer(Arc::clone(&run));
-        let outage = Outage { started: resume.outage_started.map(Started::Before), ended_ms: resume.outage_ms };
+        let outage = Mutex::new(Outage::of(&resume, &run.plan));
         let changed = resume.steps.values().any(|s| s.outcome == Outcome::Changed);
         Self {
             facts: resume.facts.take().unwrap_or_default(),
@@ -126,7 +112,7 @@ impl Driver {
         });
     }
 
-    fn gather_facts(&mut self) {
+    pub(crate) fn gather_facts(&mut self) {
         if !self.facts.is_empty() {
             return;
         }
@@ -222,12 +208,8 @@ impl Driver {
         let begun = Instant::now();
         self.run.emit(EventKind::PhaseStarted { phase });
         for step in &steps {
-            match phase {
-                // What the phase begins with only looks whether IBEX may be stopped.
-                Phase::Apply if step.skip.is_some() || matches!(step.action, Action::Check(_)) => {}
-                Phase::Apply => self.begin_outage(),
-                Phase::Prove => self.end_outage(),
-                Phase::Stage | Phase::Close => {}
+            if phase == Phase::Prove {
+                self.end_outage();
             }
             self.take_step(step)?;
             if self.run.is_cancelled() && phase != Phase::Close {
@@ -302,25 +284,6 @@ impl Driver {
             }
             std::thread::sleep(Duration::from_millis(50).min(deadline.left()));
         }
-    }
-
-    // -- the outage --
-
-    fn begin_outage(&mut self) {
-        if self.outage.started.is_none() {
-            self.outage.started = Some(Started::Here(Instant::now()));
-            self.run.emit(EventKind::OutageStarted);
-        }
-    }
-
-    fn end_outage(&mut self) {
-        let ms = match (&self.outage.started, self.outage.ended_ms) {
-            (Some(Started::Here(at)), None) => millis(at.elapsed()),
-            (Some(Started::Before(at)), None) => u64::try_from(Timestamp::now().duration_since(*at).as_millis()).unwrap_or(0),
-            _ => return,
-        };
-        self.outage.ended_ms = Some(ms);
-        self.run.emit(EventKind::OutageEnded { ms });
     }
 
     fn recall_longest(&mut self) {

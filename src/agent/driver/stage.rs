@@ -146,7 +146,7 @@ impl Driver {
     /// True when the playbook stops nothing for nothing, and no `sync`, `hotfix` or `mysql` step has anything to change.
     pub(super) fn nothing_differs(&self) -> Result<bool> {
         // Once it was stopped, IBEX has to be started again, whatever the folders hold by now.
-        if !self.run.plan.only_if_differs || self.resume.outage_started.is_some() {
+        if !self.run.plan.only_if_differs || !self.has_only_looked() {
             return Ok(false);
         }
         if is_unproven(&self.machine.home, &self.run.dir)? {

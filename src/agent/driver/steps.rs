@@ -2,14 +2,15 @@
 
 use super::late::{Item, items_of, rendered};
 use super::{Bench, Driver, Halt, Source};
-use crate::actions::Applied;
+use crate::actions::{Action, Applied};
 use crate::agent::journal::Body;
 use crate::agent::resume::StepEnd;
 use crate::agent::run::cancelled;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{EventKind, LongStep, Outcome};
+use crate::locks::locked;
 use crate::plan::{self, PlanStep};
-use crate::playbook::{OnFailure, Phase};
+use crate::playbook::{ENDED_NAME, OnFailure, Phase};
 use crate::template;
 use crate::units::millis;
 use std::time::{Duration, Instant};
@@ -44,6 +45,9 @@ impl Driver {
         if let Some(why) = &step.skip {
             return skipped(why.clone());
         }
+        if matches!(&step.action, Action::Notify(notify) if notify.if_failed) && !self.registered.contains_key(ENDED_NAME) {
+            return skipped("it is for instruments that fail".to_owned());
+        }
         if let Some(when) = &step.when
             && !template::evaluate(when, &self.names(&None))?
         {
@@ -56,6 +60,7 @@ impl Driver {
         let first = self.resume.attempts.get(&step.id).copied().unwrap_or(1);
         let last = step.retries.saturating_add(1).max(first);
         let mut pause = FIRST_PAUSE;
+        self.outage_before(step);
         for attempt in first..=last {
             self.run.emit(EventKind::StepStarted { step: step.to_ref(), attempt });
             match self.attempt(step, &items, attempt) {
@@ -112,7 +117,8 @@ impl Driver {
 
     fn end_step(&mut self, step: &PlanStep, outcome: Result<Applied>, time: Duration) -> Result<(), Halt> {
         let ms = millis(time);
-        if step.phase == Phase::Apply {
+        self.outage_after(step);
+        if step.phase == Phase::Apply && locked(&self.outage).is_open() {
             self.longest.push(LongStep { name: step.name.clone(), ms });
         }
         match outcome {

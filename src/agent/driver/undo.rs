@@ -65,6 +65,7 @@ impl Driver {
         if self.resume.rollback.is_none() {
             self.run.emit(EventKind::RollbackStarted { because: because.to_owned() });
         }
+        self.go_on_with_outage();
         let report = match self.own_intents() {
             Ok((intents, undone)) => {
                 let run = Arc::clone(&self.run);
@@ -82,8 +83,8 @@ impl Driver {
         } else {
             self.keep_half_undone(&self.run.dir);
         }
+        self.prove_back();
         self.run.emit(EventKind::RollbackFinished { ok: left.is_empty(), left: left.clone() });
-        self.end_outage();
         let outcome = if left.is_empty() { Outcome::RolledBack } else { Outcome::RollbackFailed };
         self.finish(outcome, Some(error))
     }
@@ -150,13 +151,13 @@ impl Driver {
             return;
         };
         let begun = Instant::now();
-        let tried = match self.undo_record(undoing, intent, step) {
+        let tried = self.around_undo(&intent.record, || match self.undo_record(undoing, intent, step) {
             // Putting things right goes before words about it.
             Err(error) if error.kind() == ErrorKind::OutOfSpace && self.run.free_reserve() => {
                 self.undo_record(undoing, intent, step)
             }
             tried => tried,
-        };
+        });
         let undone = tried.unwrap_or_else(|error| Undone {
             summary: error.details().message.clone(),
             left: vec![format!("{}: {error}", step.name)],

@@ -35,7 +35,7 @@ fn journal(run: &Path) -> Vec<Value> {
 fn kill_when(site: &Site, mut now: impl FnMut(&mut Watched, &Path)) -> (PathBuf, bool) {
     let root = site.root();
     let mut controller = site.fleet.start(&["run", "mysql", NAME, "--yes"]);
-    let started = controller.until(|e| e["event"] == "outage_started").expect("the outage");
+    let started = controller.until(|e| e["event"] == "phase_started" && e["phase"] == "apply").expect("the outage");
     let run = folder_of(&root, started["run"].as_str().expect("a run"));
     let pids = workers(&root);
     now(&mut controller, &run);

@@ -2,7 +2,7 @@
 
 It speaks MS-WSMV as Windows does on the wire: logging on is bound to the connection, NTLM, SPNEGO and Kerberos seal the
 messages, and client certificates and Basic go through TLS. What is logged on with and sealed is pyspnego's: a wrong answer, signature,
-sequence number or length is refused. Commands run under /bin/sh.
+sequence number or length is refused. Commands run under /bin/sh, or in Wine.
 
     pip install pyspnego cryptography          (Kerberos: pyspnego[kerberos])
 
@@ -89,6 +89,7 @@ def main():
     p.add_argument("--cbt", choices=("none", "relaxed", "strict"), default="relaxed", help="channel binding over TLS")
     p.add_argument("--powershell", default="/bin/sh", help="what runs PowerShell text; '{}' = path of a .ps1 file "
                    "(for example: pwsh -NoProfile -File {})")
+    p.add_argument("--wine", metavar="PREFIX", help="run commands in this Wine prefix, made by tests/lab/wine")
     p.add_argument("--clixml", action="store_true", help="stderr of powershell comes as '#< CLIXML'")
     p.add_argument("--oem-codepage", type=int, default=437)
     p.add_argument("--raw-output", action="store_true", help="no code page conversion of output")

@@ -1,4 +1,4 @@
-"""Shells and the commands in them. They run under /bin/sh: it is not Windows."""
+"""Shells and the commands in them. They run under /bin/sh: it is not Windows. Or in Wine: see windows.py."""
 import base64
 import codecs
 import os
@@ -11,6 +11,7 @@ import threading
 import time
 
 import state
+import windows
 from faults import RSP, WsFault, esc, fault_no_command
 
 
@@ -25,9 +26,9 @@ class Command:
         self.decoder = None
         self.reported_done = False
 
-    def spawn(self, argv, stdin_data=None):
-        env = dict(os.environ, **self.shell.env, WINRM_BOOT_ID=str(state.BENCH.boot_id), WINRM_SHELL_ID=self.shell.id)
-        cwd = self.shell.cwd if self.shell.cwd and os.path.isdir(self.shell.cwd) else state.OPT.workdir
+    def spawn(self, argv, env=None, cwd=None):
+        env = env or dict(os.environ, **self.shell.env, WINRM_BOOT_ID=str(state.BENCH.boot_id), WINRM_SHELL_ID=self.shell.id)
+        cwd = cwd or (self.shell.cwd if self.shell.cwd and os.path.isdir(self.shell.cwd) else state.OPT.workdir)
         self.proc = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                      cwd=cwd, env=env, start_new_session=True)
         for name in ("stdout", "stderr"):
@@ -81,6 +82,10 @@ class Command:
     def kill(self, sig=signal.SIGKILL):
         if self.proc and self.proc.poll() is None:
             try:
+                if state.OPT.wine:
+                    # Its job ends with it; what has broken away is in the same group.
+                    self.proc.kill()
+                    return
                 os.killpg(self.proc.pid, sig)
             except ProcessLookupError:
                 pass
@@ -141,6 +146,8 @@ def start_command(cmd, line, skip_shell):
         t = re.search(r"[/-]t\s+(\d+)", line, re.I)
         state.BENCH.reboot(max(0.5, float(t.group(1)) if t else 1.0))   # even /t 0 leaves time for the answer
         return cmd.spawn(["/bin/true"])
+    if state.OPT.wine:
+        return windows.start(cmd, line)
     if m:
         rest = m.group(2) or ""
         enc = re.search(r"-e(?:nc|ncodedcommand|c)?\s+(\S+)", rest, re.I)

@@ -154,6 +154,25 @@ impl SmallDisk {
         Self::at(fleet, fleet.root(name), room)
     }
 
+    /// The same for a folder of the sandbox.
+    pub(crate) fn folder(fleet: &Fleet, name: &str, folder: &str, room: u64) -> Option<Self> {
+        Self::at(fleet, fleet.root(name).join(folder), room)
+    }
+
+    /// Takes away all room that is left, also from who is writing.
+    pub(crate) fn fill(&self) {
+        // It may have become fuller in between, and a disk does not become smaller than what it holds.
+        sandbox::wait_for("the disk becomes full", || {
+            let size = format!("remount,size={}", used(&self.0));
+            mount(&["-o", &size], &self.0).then_some(())
+        });
+    }
+
+    /// Gives it so much room.
+    pub(crate) fn give_room(&self, room: u64) {
+        assert!(mount(&["-o", &format!("remount,size={}", used(&self.0) + room)], &self.0), "a larger disk");
+    }
+
     /// The same for another drive.
     pub(crate) fn drive(fleet: &Fleet, name: &str, drive: &str, room: u64) -> Option<Self> {
         Self::at(fleet, fleet.root(name).join(drive), room)
@@ -170,10 +189,7 @@ impl SmallDisk {
         let disk = Self(folder.clone());
         let copied = Command::new("cp").arg("-a").arg(aside.join(".")).arg(&folder).status().expect("cp");
         assert!(copied.success());
-        let df = Command::new("df").args(["--output=used", "-B1"]).arg(&folder).output().expect("df");
-        let used = String::from_utf8_lossy(&df.stdout).lines().nth(1).and_then(|l| l.trim().parse::<u64>().ok());
-        let size = format!("remount,size={}", used.expect("a number of bytes") + room);
-        assert!(mount(&["-o", &size], &folder));
+        disk.give_room(room);
         Some(disk)
     }
 }
@@ -183,6 +199,13 @@ impl Drop for SmallDisk {
         // Lazily: the sandbox's server may stand in it until it notices.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
+}
+
+/// Bytes that a disk holds.
+fn used(disk: &Path) -> u64 {
+    let df = Command::new("df").args(["--output=used", "-B1"]).arg(disk).output().expect("df");
+    let used = String::from_utf8_lossy(&df.stdout).lines().nth(1).and_then(|l| l.trim().parse().ok());
+    used.expect("a number of bytes")
 }
 
 fn mount(arguments: &[&str], at: &Path) -> bool {

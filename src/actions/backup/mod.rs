@@ -188,10 +188,13 @@ impl Backup {
             files::sync_folder(to)?;
             Ok(folder)
         };
-        finish().map_err(|error| match files::remove_folder(&part) {
+        finish().map_err(|error| {
             // What is incomplete is no backup, and takes space.
-            Ok(()) => error,
-            Err(left) => error.because(left),
+            let error = match files::remove_folder(&part) {
+                Ok(()) => error,
+                Err(left) => error.because(left),
+            };
+            if error.kind() == ErrorKind::OutOfSpace { told_of_room(cx, to, sources, error) } else { error }
         })
     }
 }
@@ -314,13 +317,31 @@ fn tell(cx: &StepContext<'_>, place: &str, what: &str, paths: &[RelPath]) {
     }
 }
 
+/// What helps when there is no room.
+const MAKE_ROOM: &str = "move old backups away, or exclude what need not be kept";
+
 fn enough_space(cx: &StepContext<'_>, to: &Path, sources: &[Source]) -> Result<()> {
-    let (need, free) = (sources.iter().map(|s| s.listing.room()).sum::<u64>(), cx.platform.free_space(to)?);
+    let (need, free) = (room(sources), cx.platform.free_space(to)?);
     if need <= free {
         return Ok(());
     }
-    let message = format!("the backup may take {}, and {} has {} free", Size(need), shown(cx, to), Size(free));
-    Err(Error::new(ErrorKind::OutOfSpace, message).next("move old backups away, or exclude what need not be kept"))
+    Err(Error::new(ErrorKind::OutOfSpace, needed_and_free(cx, to, need, free)).next(MAKE_ROOM))
+}
+
+/// The error of a disk that something else has filled since there was room, with what is needed and what is free.
+fn told_of_room(cx: &StepContext<'_>, to: &Path, sources: &[Source], error: Error) -> Error {
+    match cx.platform.free_space(to) {
+        Ok(free) => error.because(needed_and_free(cx, to, room(sources), free)).next(MAKE_ROOM),
+        Err(unknown) => error.because(unknown),
+    }
+}
+
+fn room(sources: &[Source]) -> u64 {
+    sources.iter().map(|s| s.listing.room()).sum()
+}
+
+fn needed_and_free(cx: &StepContext<'_>, to: &Path, need: u64, free: u64) -> String {
+    format!("the backup may take {}, and {} has {} free", Size(need), shown(cx, to), Size(free))
 }
 
 #[cfg(test)]

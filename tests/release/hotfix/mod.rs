@@ -7,6 +7,7 @@ mod killed;
 mod pack;
 mod releases;
 mod revert;
+mod shown;
 
 use crate::support::{Ended, Fleet, sandbox};
 use serde_json::Value;

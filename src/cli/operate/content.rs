@@ -87,23 +87,47 @@ fn planned(
 
 /// Makes the files of hotfixes known. Gives an error for each hotfix that lacks some.
 pub(super) fn add_hotfixes(content: &ContentStore, patches: &PatchStore, plans: &[&InstrumentPlan]) -> Vec<Error> {
-    let mut lacking: BTreeMap<&str, usize> = BTreeMap::new();
-    let steps = plans.iter().flat_map(|plan| &plan.steps);
-    let hotfixes = steps.filter_map(|step| match &step.action {
-        Action::Hotfix(hotfix) => hotfix.content.as_ref(),
-        _ => None,
-    });
-    for (patch, file) in hotfixes.flat_map(|patch| patch.files.iter().map(move |file| (patch, file))) {
-        match patches.content(&file.hash) {
-            Some(path) => content.add_file(file.hash, path, file.size),
-            None => *lacking.entry(&patch.archive).or_insert(0) += 1,
+    let mut lacking: BTreeMap<&str, Missing<'_>> = BTreeMap::new();
+    for plan in plans {
+        let hotfixes = plan.steps.iter().filter_map(|step| match &step.action {
+            Action::Hotfix(hotfix) => hotfix.content.as_ref(),
+            _ => None,
+        });
+        for (patch, file) in hotfixes.flat_map(|patch| patch.files.iter().map(move |file| (patch, file))) {
+            match patches.content(&file.hash) {
+                Some(path) => content.add_file(file.hash, path, file.size),
+                None => {
+                    let missing = lacking.entry(&patch.archive).or_default();
+                    missing.instruments.insert(&plan.instrument);
+                    missing.files.insert((file.component.as_str(), file.path.as_str()));
+                }
+            }
         }
     }
-    let error = |(archive, files): (&str, usize)| {
-        Error::bad_input(format!("{files} files of the hotfix {archive} are not at this controller, and cannot be sent"))
-            .next("resume from the controller that began the run; or cancel it with Ctrl-C, and bring the hotfix anew")
-    };
-    lacking.into_iter().map(error).collect()
+    lacking.into_iter().map(|(archive, missing)| missing.error(archive)).collect()
+}
+
+/// Files of a hotfix that are not at this controller.
+#[derive(Default)]
+struct Missing<'a> {
+    instruments: BTreeSet<&'a str>,
+    /// Component and path.
+    files: BTreeSet<(&'a str, &'a str)>,
+}
+
+impl Missing<'_> {
+    fn error(&self, archive: &str) -> Error {
+        let who: Vec<&str> = self.instruments.iter().copied().collect();
+        let first = self.files.first().map_or_else(String::new, |(component, path)| format!("{component}/{path}"));
+        let more = if self.files.len() > 1 { format!(" and {} more", self.files.len() - 1) } else { String::new() };
+        Error::bad_input(format!("the hotfix {archive} cannot be sent to {}", who.join(", ")))
+            .because(format!("{first}{more} is not at this controller"))
+            .next(format!(
+                "give the same archive once more: `ibexdeploy runs resume --of {} --patch {archive}`; or cancel the run with \
+                 Ctrl-C, and bring the hotfix anew",
+                who.join(",")
+            ))
+    }
 }
 
 /// Makes a component known, unless it is another one than the plan's.

@@ -6,13 +6,14 @@ use crate::cli::{GlobalOptions, RunOptions, TargetOptions};
 use crate::engine::Job;
 use crate::error::{Error, Result};
 use crate::events::{Outcome, RunFolder, RunState};
+use crate::kit::hotfix::PatchStore;
 use crate::link::{Link, Start, Submission, unexpected_reply};
 use crate::plan::{self, InstrumentPlan, PLAN_FORMAT, Plan, Target};
 use crate::protocol::{Query, QueryReply};
 use clap::Args;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,12 +29,20 @@ pub(in crate::cli) struct Resume {
     /// Follow the newest run of these instruments instead, for a run that another controller began
     #[arg(long, value_name = "PATTERN", conflicts_with = "id")]
     of: Vec<String>,
+    /// The archive of the hotfix that the run is about, for files that the instruments still lack
+    #[arg(long, value_name = "PATCH.zip")]
+    patch: Vec<PathBuf>,
     #[command(flatten)]
     run: RunOptions,
 }
 
 impl Resume {
     pub(in crate::cli) fn run(self, global: &GlobalOptions) -> Result<u8> {
+        let patches = PatchStore::open(&global.state_folder()?);
+        for archive in &self.patch {
+            // What it holds is kept by its hashes: that is what the run asks for, and nothing else is sent.
+            patches.read(archive)?;
+        }
         if self.of.is_empty() { self.own(global) } else { self.of_another(global) }
     }
 

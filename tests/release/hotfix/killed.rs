@@ -1,13 +1,15 @@
 //! `kill -9` of either side while a hotfix is put in place or taken back: it is there as a whole afterwards, or not at all.
 
 use super::{NAME, START, archive, at, ids, look, put};
-use crate::kill::machine::{agents, is_free, kill, outcome, staged, wait_for, workers};
+use crate::kill::machine::{agents, is_free, journal, kill, outcome, staged, wait_for, workers};
 use crate::kill::round::traced_worker;
 use crate::support::{Fleet, sandbox};
 use ibexdeploy::rehearsal::KitShape;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 const RENAMES: &str = "rename,renameat,renameat2";
 
@@ -131,4 +133,78 @@ fn a_hotfix_and_its_taking_back_survive_the_death_of_either_side() {
         assert_eq!(at(fleet, "EPICS/made").exists(), is_there, "rename {count}: {ended}");
     }
     assert!(deaths >= 4, "{deaths} of the rounds killed a worker in the middle");
+}
+
+/// A hotfix whose controller and worker died while its files were on their way; those are larger than what comes at once.
+fn left_while_staging(fleet: &Fleet, archive: &Path) {
+    let root = fleet.root(NAME);
+    let archive = archive.display().to_string();
+    let mut controller = fleet.start(&["hotfix", NAME, &archive, "--yes", "--limit-rate", "20B"]);
+    controller.until(|e| e["event"] == "step_progress").expect("it waits for its files");
+    kill(controller.child.id());
+    controller.child.wait().expect("it is gone");
+    workers(&root).into_iter().for_each(kill);
+    wait_for("the worker is gone", || workers(&root).is_empty().then_some(()));
+    assert_eq!(outcome(&journal(&root)), None, "it is not finished");
+}
+
+/// What a command says on standard error until it has said `last`; then it is killed.
+fn said_until(command: &mut Command, last: &str) -> String {
+    let mut running = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let mut said = String::new();
+    let errors = std::io::BufReader::new(running.stderr.take().expect("its errors"));
+    for byte in errors.bytes() {
+        said.push(char::from(byte.expect("they can be read")));
+        if said.contains(last) {
+            break;
+        }
+    }
+    kill(running.id());
+    running.wait().expect("it is gone");
+    assert!(said.contains(last), "it said only: {said}");
+    said
+}
+
+#[test]
+fn another_operator_goes_on_with_the_archive_given_once_more() {
+    let round = Round::new();
+    let fleet = &round.fleet;
+    let text = "a line that is new\n".repeat(2000);
+    let zip = archive(fleet, "patch.zip", &[(START, &text), ("EPICS/a.txt", "a")]);
+    let before = look(fleet);
+    left_while_staging(fleet, &zip);
+    assert_eq!(sandbox::differences(&before, &look(fleet)), [""; 0]);
+
+    // Another operator has none of the files. The command says what brings them.
+    let resume = ["runs", "resume", "--of", NAME, "--output", "json"];
+    let said = said_until(&mut fleet.command_of(&resume, "other"), "bring the hotfix anew");
+    assert!(said.contains("the hotfix patch.zip cannot be sent to NDXLARMOR"), "{said}");
+    assert!(said.contains("EPICS/a.txt and 1 more is not at this controller"), "{said}");
+    assert!(said.contains("ibexdeploy runs resume --of NDXLARMOR --patch patch.zip"), "{said}");
+
+    // An archive that holds something else brings nothing.
+    let other = archive(fleet, "other.zip", &[(START, "something else\n")]).display().to_string();
+    let with_other = [&resume[..], &["--patch", &other]].concat();
+    let said = said_until(&mut fleet.command_of(&with_other, "other"), "bring the hotfix anew");
+    assert!(said.contains("cannot be sent to NDXLARMOR"), "{said}");
+    assert_eq!(sandbox::differences(&before, &look(fleet)), [""; 0]);
+
+    let same = zip.display().to_string();
+    let resumed = fleet.run_with_state(&["runs", "resume", "--of", NAME, "--patch", &same], "other");
+    assert_eq!((resumed.code, resumed.outcome(NAME).as_str()), (0, "changed"), "{}", resumed.story());
+    assert!(!resumed.stderr.contains("cannot be sent"), "{}", resumed.story());
+    assert_eq!(super::read(fleet, START), text);
+    assert_eq!(ids(fleet), ["patch"]);
+}
+
+#[test]
+fn the_controller_that_began_needs_the_archive_no_more() {
+    let round = Round::new();
+    let fleet = &round.fleet;
+    let zip = archive(fleet, "patch.zip", &[(START, &"a line that is new\n".repeat(2000))]);
+    left_while_staging(fleet, &zip);
+    std::fs::remove_file(&zip).expect("an archive");
+    let resumed = fleet.run(&["runs", "resume"]);
+    assert_eq!((resumed.code, resumed.outcome(NAME).as_str()), (0, "changed"), "{}", resumed.story());
+    assert_eq!(ids(fleet), ["patch"]);
 }

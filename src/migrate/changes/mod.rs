@@ -139,4 +139,6 @@ fn each_line(text: &str, mut edit: impl FnMut(&str) -> Option<String>) -> String
 }
 
 #[cfg(test)]
+mod renames;
+#[cfg(test)]
 mod tests;

@@ -45,7 +45,7 @@ fn chain(changes: &str) -> Chain {
     Chain { links: vec![link("0.9.0", None), link("1.0.0", Some(migration)), link("1.0.0.1", None), link("1.1.0", None)] }
 }
 
-fn run_on(dir: &Path, changes: &str, site: &Site<'_>) -> Result<(BTreeMap<String, String>, Migrated)> {
+pub(super) fn run_on(dir: &Path, changes: &str, site: &Site<'_>) -> Result<(BTreeMap<String, String>, Migrated)> {
     let mut tree = Tree::open(dir, "S")?;
     let migrated = migrate(&mut tree, &chain(changes), site, None)?;
     let changed = tree.changes().into_iter().filter(|(path, _)| path.file_name() != "config_version.txt");
@@ -53,11 +53,11 @@ fn run_on(dir: &Path, changes: &str, site: &Site<'_>) -> Result<(BTreeMap<String
     Ok((changed.map(|(path, change)| (path.to_string(), change.after.map_or("gone".to_owned(), text))).collect(), migrated))
 }
 
-fn site(newest: super::super::run::NewestCommit<'_>) -> Site<'_> {
+pub(super) fn site(newest: super::super::run::NewestCommit<'_>) -> Site<'_> {
     Site { machine: "NDXTEST".to_owned(), server: None, has_history: true, newest_commit: newest }
 }
 
-fn never(_: &RelPath) -> Result<Option<i64>> {
+pub(super) fn never(_: &RelPath) -> Result<Option<i64>> {
     Ok(None)
 }
 

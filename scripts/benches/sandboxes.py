@@ -9,10 +9,11 @@ import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
-from .measure import COMPONENTS, NEWER, OLDER, Run, same_trees, say
+from . import settings
+from .measure import COMPONENTS, HERE, NEWER, OLDER, Run, same_trees, say
 
 LARGE = ["NDXLARMOR", "NDXZOOM", "NDXLOQ"]
-PARTS = ["hash", "install", "update", "fleet30", "steps", "controller", "backup"]
+PARTS = ["hash", "install", "update", "fleet30", "steps", "controller", "backup", "migrate"]
 
 
 class Sandboxes:
@@ -202,3 +203,41 @@ class Sandboxes:
                     if file.is_file() and ".git" not in file.parts:
                         out.write(file, file.relative_to(root))
         archive.unlink()
+
+    # -- migrations --
+
+    def migrate(self):
+        """The whole shipped chain on thirty settings trees: by themselves, and as a run on thirty sandboxes."""
+        trees = self.folder / "settings"
+        command = [self.programs["ibexdeploy"], "migrate", "--machine", "NDXLARMOR", "--dry-run", "--output", "json", "--dir"]
+        folders = [trees / f"{n:02}" for n in range(30)]
+        sizes = [settings.write(folder, seed) for seed, folder in enumerate(folders)]
+        alone, one = [], []
+        for number in range(6):
+            begun = time.monotonic()
+            for folder in folders:
+                subprocess.run([*command, str(folder)], check=True, cwd=HERE, stdout=subprocess.DEVNULL)
+            if number:
+                alone.append(time.monotonic() - begun)
+                one.append(alone[-1] / len(folders) * 1e3)
+        files, size = sizes[0]
+        self.results.note("migrate: 30 settings trees computed, one after the other", alone, "s", files=files, bytes=size)
+        self.results.note("migrate: each", one, "ms")
+
+        runs, steps = [], []
+        for number in range(3):
+            fleet = self.folder / "migrate"
+            shutil.rmtree(fleet, ignore_errors=True)
+            self.deploy("small", ["status", "--all"], fleet="migrate")
+            for seed, tree in enumerate(sorted(fleet.glob("NDX*/c/Instrument/Settings/config/NDX*"))):
+                settings.write(tree, seed)
+                settings.commit(tree)
+            run = self.deploy("small", ["migrate", "--all"], fleet="migrate")
+            done = [e for e in run.of("step_finished") if e["step"]["action"] == "migrate"]
+            if len(done) != 30 or any("26.8.1" not in e["summary"] for e in done):
+                sys.exit(f"not all settings were migrated: {[e['summary'] for e in done]}")
+            if number:
+                runs.append(run.seconds)
+                steps += [e["ms"] for e in done]
+        self.results.note("migrate: a run on 30 sandboxes, with a commit and a tag for each version", runs, "s")
+        self.results.note("migrate: the step of one of the 30", steps, "ms")

@@ -33,6 +33,14 @@ pub fn holder(home: &Home) -> Result<Option<LockInfo>> {
     read_json(&home.folder().join("lock.json"))
 }
 
+/// True while a worker is in the middle of a run. Where one died in it, nobody is at work until the next one starts.
+///
+/// # Errors
+/// As [`holder`] and [`try_lock`].
+pub fn is_at_work(home: &Home) -> Result<bool> {
+    Ok(holder(home)?.is_some() && try_lock(&home.folder().join("lock"))?.is_none())
+}
+
 /// Writes down who works on the instrument.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! Makes the kits of a rehearsal: two releases of realistic shape.
 
 use super::content::{Numbers, binary, change, text};
-use super::{KitShape, TreeShape, git};
+use super::{KitShape, TreeShape, git, mysql};
 use crate::content::ContentHash;
 use crate::error::{IoContext, Result};
 use crate::kit::Release;
@@ -73,6 +73,16 @@ pub fn make_kits(folder: &Path, shape: &KitShape) -> Result<RehearsalKits> {
     Ok(RehearsalKits { older, newer: Release::open(newer)?, has_git })
 }
 
+/// True when the newer release of a shape brings a server on this machine.
+fn has_mysql(shape: &KitShape) -> bool {
+    shape.mysql && mysql::is_there()
+}
+
+/// True for a release that [`make_kits`] has made.
+pub fn is_of_a_rehearsal(release: &Path) -> bool {
+    release.join(Stamp::FILE).is_file()
+}
+
 /// Written last into each release: which shape it was made of. A release without it is not complete.
 struct Stamp(String);
 
@@ -81,7 +91,9 @@ impl Stamp {
 
     fn of(shape: &KitShape) -> Self {
         let scripts: String = SERVER_FILES.iter().map(|(_, text)| *text).collect();
-        Self(format!("{} {} {shape:?}\n", env!("CARGO_PKG_VERSION"), ContentHash::of(scripts.as_bytes()).short()))
+        let mysql = has_mysql(shape).then(|| mysql::scripts().short());
+        let version = env!("CARGO_PKG_VERSION");
+        Self(format!("{version} {} {mysql:?} {shape:?}\n", ContentHash::of(scripts.as_bytes()).short()))
     }
 
     fn stands_in(&self, release: &Path) -> bool {
@@ -117,6 +129,9 @@ fn make(releases: &[PathBuf; 2], shape: &KitShape) -> Result<()> {
             git::commit(&folders[1], &shape.versions[1])?;
             git::keep_old_galil(&folders[1])?;
         }
+    }
+    if has_mysql(shape) {
+        mysql::make_zip(&releases[1], mysql::NEWER)?;
     }
     Ok(())
 }

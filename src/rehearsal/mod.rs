@@ -12,7 +12,7 @@ mod seci;
 mod settings;
 mod shape;
 
-pub use kit::{RehearsalKits, make_kits};
+pub use kit::{RehearsalKits, is_of_a_rehearsal, make_kits};
 pub use sandbox::{HOME, Identity, Sandbox, SandboxSpec, SandboxState, SandboxUpdate, make_sandboxes};
 pub use settings::make_remote as make_settings_remote;
 pub use shape::{KitShape, TreeShape};
@@ -24,6 +24,11 @@ use crate::paths::PathPatterns;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What a rehearsal gives for a secret: sandboxes have nothing that a real one would open.
+pub fn stand_in(secret: &str) -> String {
+    format!("stand-in for {secret}")
+}
 
 /// Copies a tree's files, with their rights.
 fn copy_tree(from: &Path, to: &Path) -> Result<()> {

@@ -145,6 +145,8 @@ impl Sandbox {
     /// When what lies there is something else, or cannot be removed.
     pub fn remove(&self) -> Result<()> {
         self.check_place()?;
+        // It would end by itself, but not if the sandbox is there again at once.
+        super::mysql::end_all(&self.root)?;
         match std::fs::remove_dir_all(&self.root) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::io(format!("remove the sandbox {}", self.root.display()), &e))

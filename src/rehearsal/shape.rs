@@ -26,6 +26,8 @@ pub struct KitShape {
     pub changed_per_mille: u32,
     /// Whether `EPICS` is a git work tree; without the git program on the machine it is none.
     pub git: bool,
+    /// Whether the newer release brings a server of MySQL; without MariaDB on the machine it brings none.
+    pub mysql: bool,
     /// The same seed gives the same files.
     pub seed: u64,
 }
@@ -37,6 +39,7 @@ impl KitShape {
             server: TreeShape { files: 160, bytes: 600_000, binaries: 4 },
             client: TreeShape { files: 70, bytes: 250_000, binaries: 2 },
             python: TreeShape { files: 60, bytes: 150_000, binaries: 1 },
+            mysql: false,
             ..Self::realistic()
         }
     }
@@ -50,6 +53,7 @@ impl KitShape {
             python: TreeShape { files: 500, bytes: 4_000_000, binaries: 8 },
             changed_per_mille: 20,
             git: true,
+            mysql: true,
             seed: 20_260_101,
         }
     }
@@ -60,6 +64,7 @@ impl KitShape {
             server: TreeShape { files: 4_000, bytes: 170_000_000, binaries: 50 },
             client: TreeShape { files: 1_000, bytes: 50_000_000, binaries: 15 },
             python: TreeShape { files: 1_000, bytes: 30_000_000, binaries: 10 },
+            mysql: false,
             ..Self::realistic()
         }
     }

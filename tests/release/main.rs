@@ -40,6 +40,8 @@ mod outage;
 mod parts;
 mod refused;
 #[cfg(target_os = "linux")]
+mod rehearsed;
+#[cfg(target_os = "linux")]
 mod resume;
 mod rollback;
 #[cfg(target_os = "linux")]

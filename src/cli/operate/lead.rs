@@ -1,6 +1,6 @@
 //! Leading a run: the folder, the log, the reporter, Ctrl-C, the engine.
 
-use super::confirmed;
+use super::{confirmed, rehearse};
 use crate::cli::output::{Watched, warn};
 use crate::cli::{GlobalOptions, Log, interrupt};
 use crate::engine::{self, Ask, CancelToken, Canceller, EngineRequest, EventSink, Job, Limits, cancellation};
@@ -55,6 +55,7 @@ pub(in crate::cli) fn lead(global: &GlobalOptions, led: Led) -> Result<u8> {
     };
     led.log.hide(&led.secrets);
     led.log.keep_in(&folder)?;
+    let _servers = rehearse::start_servers(&led.plan)?;
     let at_once = led.limits.jobs;
     let place = Where { folder: Some(folder.path().to_owned()) };
     let mut out = Watched::default();

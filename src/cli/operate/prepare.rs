@@ -3,7 +3,7 @@
 use super::fleet::new_run;
 use super::lead::{Led, lead};
 use super::secrets::RunSecrets;
-use super::{Fleet, LOOK_FIRST, confirm, content, dry_run};
+use super::{Fleet, LOOK_FIRST, confirm, content, dry_run, rehearse};
 use crate::actions::Action;
 use crate::actions::hotfix::HotfixPolicy;
 use crate::cli::{GlobalOptions, RunOptions, output};
@@ -15,6 +15,7 @@ use crate::kit::{ContentStore, Kit, KitStore};
 use crate::link::{Start, Submission};
 use crate::plan::{self, Hold, InstrumentPlan, Plan, PlanRequest, PlanStep, set_value};
 use crate::playbook::{self, LoadedPlaybook, Phase};
+use crate::rehearsal::mysql;
 use crate::report::{Screen, what_will_happen};
 use crate::units::Span;
 use jiff::Timestamp;
@@ -81,7 +82,7 @@ pub(in crate::cli) fn prepare(
         set.insert(name.trim().to_owned(), set_value(value));
     }
     let patches = PatchStore::open(&fleet.state);
-    let plan = plan::make(&PlanRequest {
+    let mut plan = plan::make(&PlanRequest {
         playbook: &playbook,
         instruments: fleet.instruments(),
         inventory: &fleet.inventory,
@@ -97,6 +98,9 @@ pub(in crate::cli) fn prepare(
         patches: &patches,
         set,
     })?;
+    if fleet.rehearsal {
+        rehearse::skip_missing_servers(&mut plan)?;
+    }
     let plans: Vec<&InstrumentPlan> = plan.targets.iter().map(|t| &t.plan).collect();
     if let Some(error) = content::add_hotfixes(&content, &patches, &plans).into_iter().next() {
         return Err(error);
@@ -127,12 +131,21 @@ fn load_kit(fleet: &Fleet, playbook: &LoadedPlaybook, wanted: Option<&str>, cach
     })?;
     let store = KitStore::open(&folder, cache);
     let release = store.choose(wanted)?;
-    for component in playbook.optional_components() {
-        if store.has(&release, &component)? {
-            components.push(component);
+    let optional = playbook.optional_components();
+    for component in &optional {
+        if store.has(&release, component)? {
+            components.push(component.clone());
         }
     }
-    store.load(&release, &components, &|_| {}).map(Some).map_err(|e| located(e, playbook))
+    let mut kit = store.load(&release, &components, &|_| {}).map_err(|e| located(e, playbook))?;
+    if fleet.rehearsal
+        && optional.contains(mysql::COMPONENT)
+        && let Some(why) = rehearse::without_mysql(kit.components.get(mysql::COMPONENT), &fleet.instruments())
+    {
+        rehearse::tell(&format!("MySQL is left out: {why}"));
+        kit.components.remove(mysql::COMPONENT);
+    }
+    Ok(Some(kit))
 }
 
 /// A component that no release has is a mistake of the step that names it.

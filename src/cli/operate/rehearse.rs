@@ -2,9 +2,10 @@
 
 use crate::error::{Error, IoContext, Result};
 use crate::inventory::{Instrument, Inventory, KitTransfer};
-use crate::kit::{KitStore, Release};
-use crate::plan::TransportSpec;
-use crate::rehearsal::{KitShape, Sandbox, SandboxSpec, make_kits, make_sandboxes, make_settings_remote};
+use crate::kit::{Component, KitStore, Release};
+use crate::plan::{Plan, Target, TransportSpec};
+use crate::rehearsal::mysql::{self, Servers};
+use crate::rehearsal::{KitShape, Sandbox, SandboxSpec, is_of_a_rehearsal, make_kits, make_sandboxes, make_settings_remote};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -48,6 +49,7 @@ pub(super) fn prepare(
         instrument.transport = TransportSpec::Local { root: folder.join(&instrument.name) };
         instrument.kits = KitTransfer::Push;
     }
+    let own_kits = kits.is_none();
     let (kits, installed) = match kits {
         Some(kits) => {
             let installed = before_newest(&kits, &folder)?;
@@ -73,14 +75,96 @@ pub(super) fn prepare(
         Sandboxes::Bare => None,
     };
     make_sandboxes(&folder, &specs, installed.as_ref())?;
-    if sandboxes == Sandboxes::Bare {
-        make_settings_remote(&settings_remote(&folder))?;
+    match sandboxes {
+        Sandboxes::Bare => {
+            make_settings_remote(&settings_remote(&folder))?;
+            if own_kits && mysql::is_there() {
+                let wants = |spec: &&SandboxSpec| mysql::lacking_place(spec).is_none() && !spec.places.contains_key("seci");
+                specs.iter().filter(wants).try_for_each(|spec| mysql::expect_new(&Sandbox::at(&folder, spec)))?;
+            }
+        }
+        Sandboxes::Released if own_kits && mysql::is_there() => give_servers(&folder, &specs),
+        Sandboxes::Released => {}
     }
     Ok(kits)
 }
 
+/// Gives the sandboxes a database server each, as many as this machine has memory for. Without one, all but MySQL is
+/// rehearsed.
+fn give_servers(folder: &Path, specs: &[SandboxSpec]) {
+    let fit: Vec<Sandbox> = specs.iter().filter(|s| mysql::lacking_place(s).is_none()).map(|s| Sandbox::at(folder, s)).collect();
+    let room = mysql::room().unwrap_or(fit.len());
+    if room < fit.len() {
+        let all = fit.len();
+        tell(&format!("MySQL on {room} of {all} sandboxes: this machine has no memory for more servers"));
+    }
+    let chosen = &fit[..room.min(fit.len())];
+    let new = chosen.iter().filter(|sandbox| !sandbox.has_server()).count();
+    if new == 0 {
+        return;
+    }
+    tell(&format!("giving {new} sandboxes a database server: MariaDB, which stands for MySQL"));
+    if let Err(error) = mysql::give_servers(folder, chosen) {
+        tell(&format!("MySQL is left out where there is no server: {}", error.with_advice()));
+    }
+}
+
+/// Why the component of a kit that holds MySQL is left out of a rehearsal; nothing when it can be rehearsed.
+pub(super) fn without_mysql(component: Option<&Component>, instruments: &[&Instrument]) -> Option<String> {
+    let Some(component) = component else {
+        let why = "this machine has no MariaDB, which stands for it; with Debian's package mariadb-server it is rehearsed too";
+        return (!mysql::is_there()).then(|| why.to_owned());
+    };
+    if !component.folder.parent().is_some_and(is_of_a_rehearsal) {
+        return Some(format!("the programs in {} need Windows", component.folder.display()));
+    }
+    instruments.iter().find_map(|instrument| {
+        let lacks = mysql::lacking_place(&sandbox_of(instrument)).map(|place| format!("place `{place}`"));
+        let secret = mysql::ROOT_SECRET;
+        let lacks = lacks.or_else(|| (!instrument.secrets.contains_key(secret)).then(|| format!("secret `{secret}`")));
+        lacks.map(|lacks| format!("{} has no {lacks} in the inventory", instrument.name))
+    })
+}
+
+/// Leaves out the steps of MySQL on sandboxes that have no server, only a service of that name.
+///
+/// # Errors
+/// When the state of a sandbox cannot be read.
+pub(super) fn skip_missing_servers(plan: &mut Plan) -> Result<()> {
+    for target in &mut plan.targets {
+        let Some(root) = root_of(target).map(Path::to_path_buf) else { continue };
+        let steps = target.plan.steps.iter_mut().filter(|s| s.action.name() == "mysql" && s.skip.is_none());
+        for step in steps {
+            if mysql::has_only_a_name(&root)? {
+                step.skip = Some("this sandbox has no database server".to_owned());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Starts the servers of a rehearsal's sandboxes, which stop when what is returned is dropped.
+///
+/// # Errors
+/// When a sandbox's mark cannot be read.
+pub(super) fn start_servers(plan: &Plan) -> Result<Option<Servers>> {
+    if !plan.rehearsal {
+        return Ok(None);
+    }
+    let (servers, failed) = Servers::start(plan.targets.iter().filter_map(root_of))?;
+    failed.iter().for_each(|error| tell(&error.with_advice()));
+    Ok(Some(servers))
+}
+
+fn root_of(target: &Target) -> Option<&Path> {
+    match &target.transport {
+        TransportSpec::Local { root } => Some(root),
+        _ => None,
+    }
+}
+
 /// What takes a while before the run begins, on standard error.
-fn tell(what: &str) {
+pub(super) fn tell(what: &str) {
     // Nothing depends on it being read.
     let _ = writeln!(std::io::stderr(), "rehearsal: {what}");
 }

@@ -4,6 +4,7 @@ use super::Fleet;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::inventory::{Instrument, SecretSource, secrets};
 use crate::plan::Plan;
+use crate::rehearsal::stand_in;
 use crate::secrets::Secrets;
 use console::Term;
 use secrecy::{ExposeSecret, SecretString};
@@ -74,7 +75,7 @@ impl Fetched {
 fn stand_ins(names: &[String]) -> Secrets {
     let mut secrets = Secrets::default();
     for name in names {
-        secrets.insert(name.clone(), SecretString::from(format!("stand-in for {name}")));
+        secrets.insert(name.clone(), SecretString::from(stand_in(name)));
     }
     secrets
 }

@@ -1,6 +1,7 @@
 //! Files that are written whole or not at all: a reader, and whoever comes after a crash, finds the old one or the new one.
 //! And what goes with them.
 
+use crate::busy;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -42,12 +43,12 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
     sync_folder(folder_of(path))
 }
 
-/// Removes a file; one that is not there is no error.
+/// Removes a file or a link; one that is not there is no error.
 ///
 /// # Errors
 /// When it cannot be removed.
 pub(crate) fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
+    match busy::patiently(busy::PATIENCE, || remove_one(path)) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(format!("remove {}", path.display()), &e)),
         _ => Ok(()),
     }
@@ -58,10 +59,60 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
 /// # Errors
 /// When the system refuses.
 pub(crate) fn remove_folder(folder: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(folder) {
+    match busy::patiently(busy::PATIENCE, || remove_tree(folder)) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(format!("remove {}", folder.display()), &e)),
         _ => Ok(()),
     }
+}
+
+#[cfg(not(windows))]
+fn remove_one(path: &Path) -> std::io::Result<()> {
+    std::fs::remove_file(path)
+}
+
+#[cfg(not(windows))]
+fn remove_tree(folder: &Path) -> std::io::Result<()> {
+    std::fs::remove_dir_all(folder)
+}
+
+/// Windows removes a link to a folder as a folder, and a file that is marked read-only not at all.
+#[cfg(windows)]
+fn remove_one(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(refused) if refused.kind() == std::io::ErrorKind::PermissionDenied => {
+            if std::fs::symlink_metadata(path)?.file_type().is_symlink() {
+                return std::fs::remove_dir(path).map_err(|_| refused);
+            }
+            if make_writable(path)? { std::fs::remove_file(path) } else { Err(refused) }
+        }
+        done => done,
+    }
+}
+
+/// As [`remove_one`]: git marks all that it has stored as read-only.
+#[cfg(windows)]
+fn remove_tree(folder: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(refused) if refused.kind() == std::io::ErrorKind::PermissionDenied => {
+            let mut any = false;
+            for entry in walkdir::WalkDir::new(folder).into_iter().flatten().filter(|e| !e.path_is_symlink()) {
+                any |= make_writable(entry.path())?;
+            }
+            if any { std::fs::remove_dir_all(folder) } else { Err(refused) }
+        }
+        done => done,
+    }
+}
+
+/// Takes the mark of a read-only file away. False when it has none.
+#[cfg(windows)]
+fn make_writable(path: &Path) -> std::io::Result<bool> {
+    let mut rights = std::fs::symlink_metadata(path)?.permissions();
+    if !rights.readonly() {
+        return Ok(false);
+    }
+    rights.set_readonly(false);
+    std::fs::set_permissions(path, rights).map(|()| true)
 }
 
 /// Writes what can be made anew, such as a cache: a power cut may lose it.
@@ -180,9 +231,17 @@ fn beside(path: &Path) -> Result<NamedTempFile> {
     builder.tempfile_in(folder).cannot(|| writing(path))
 }
 
+/// Gives a temporary file its name. Windows refuses that as long as somebody has the old one open.
 fn put(file: NamedTempFile, path: &Path) -> Result<()> {
-    file.persist(path).map_err(|e| e.error).cannot(|| writing(path))?;
-    Ok(())
+    let mut left = Some(file);
+    busy::patiently(busy::PATIENCE, || match left.take().map(|file| file.persist(path)) {
+        Some(Err(refused)) => {
+            left = Some(refused.file);
+            Err(refused.error)
+        }
+        _ => Ok(()),
+    })
+    .cannot(|| writing(path))
 }
 
 #[cfg(test)]
@@ -198,6 +257,23 @@ mod tests {
         assert_eq!(read_json::<Vec<u32>>(&path)?, Some(vec![1, 2]));
         std::fs::write(&path, "[1,").expect("write");
         assert_eq!(read_json::<Vec<u32>>(&path).unwrap_err().kind(), ErrorKind::Integrity);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_marked_read_only_is_removed_as_well() -> Result<()> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let tree = folder.path().join("tree");
+        for path in [folder.path().join("x"), tree.join("a/b")] {
+            write(&path, b"x")?;
+            let mut rights = std::fs::metadata(&path).expect("a file").permissions();
+            rights.set_readonly(true);
+            std::fs::set_permissions(&path, rights).expect("rights");
+        }
+        remove(&folder.path().join("x"))?;
+        remove_folder(&tree)?;
+        remove_folder(&tree)?;
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
         Ok(())
     }
 

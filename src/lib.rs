@@ -6,6 +6,7 @@
 
 pub mod actions;
 pub mod agent;
+mod busy;
 pub mod cli;
 pub mod content;
 pub mod engine;

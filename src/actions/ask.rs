@@ -32,6 +32,7 @@ impl Perform for Ask {
 }
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
     use crate::events::Outcome;

@@ -386,4 +386,5 @@ impl LogFile {
 }
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests;

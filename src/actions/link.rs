@@ -3,7 +3,8 @@
 use super::moves::{Moves, MovesRecord, Stamp, shown};
 use super::remove::{moves_file, split};
 use super::{Applied, Difference, Perform, Probe, StepContext, UndoRecord, Undone, volumes};
-use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::files;
 use crate::paths::Place;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -86,7 +87,7 @@ pub(super) fn prepare_switch(cx: &StepContext<'_>, at: &Path, to: &Path, file: &
     let areas = volumes::areas_beside(cx, at)?;
     let staged = areas.stage.join("link");
     if Stamp::of(&staged)?.is_some() {
-        std::fs::remove_file(&staged).cannot(|| format!("remove {}", staged.display()))?;
+        files::remove(&staged)?;
     }
     cx.platform.make_link(&staged, to)?;
     let mut moves = Moves::below(&folder, &areas);

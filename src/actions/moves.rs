@@ -6,6 +6,7 @@
 use super::since::{self, Watch};
 use super::volumes::{Areas, MADE_SINCE};
 use super::{StepContext, Undone};
+use crate::busy;
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::files::{self, sync_folder};
@@ -442,17 +443,22 @@ pub fn make_folder(cx: &StepContext<'_>, folder: &Path) -> Result<()> {
 pub fn rename(cx: &StepContext<'_>, from: &Path, to: &Path) -> Result<()> {
     #[cfg(test)]
     super::testing::crash_point()?;
-    std::fs::rename(from, to).map_err(|e| {
+    let limit = busy::PATIENCE.min(cx.deadline.left());
+    busy::patiently(limit, || std::fs::rename(from, to)).map_err(|e| {
         let error = Error::io(format!("move {} to {}", shown(cx, from), shown(cx, to)), &e);
-        match e.raw_os_error() {
-            // ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION
-            Some(5 | 32) if cfg!(windows) => {
-                error.temporary().next("a program has it open: close it, or end it with a `process` step before")
-            }
-            _ if e.kind() == std::io::ErrorKind::CrossesDevices => {
+        match e.kind() {
+            _ if busy::is_busy(&e) => in_use(cx, from, error),
+            std::io::ErrorKind::CrossesDevices => {
                 error.next("something is mounted inside the folder: give it a place and a step of its own")
             }
             _ => error,
         }
     })
+}
+
+/// Says who has it open, where the system knows.
+fn in_use(cx: &StepContext<'_>, path: &Path, error: Error) -> Error {
+    let holders = cx.platform.holders(path);
+    let error = error.temporary().next("a program has it open: close it, or end it with a `process` step before");
+    if holders.is_empty() { error } else { error.because(format!("it is in use by {}", holders.join(", "))) }
 }

@@ -190,6 +190,7 @@ impl Perform for Notify {
 }
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use crate::events::Outcome;
     use crate::platform::testing::Bench;

@@ -260,6 +260,7 @@ impl Perform for Process {
 }
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
     use crate::events::Outcome;

@@ -115,6 +115,7 @@ impl Perform for Reboot {
 }
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
     use crate::events::Outcome;

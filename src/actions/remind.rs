@@ -29,6 +29,7 @@ impl Perform for Remind {
 }
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use crate::events::Outcome;
     use crate::platform::testing::Bench;

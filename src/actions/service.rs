@@ -198,6 +198,7 @@ impl ServiceUndo {
 }
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
     use crate::events::Outcome;

@@ -370,11 +370,10 @@ fn same_kind(a: Stamp, b: Stamp) -> bool {
 }
 
 fn remove_any(path: &Path, what: Option<&SavedEntry>) -> Result<()> {
-    let gone = match what.map(|e| e.stamp) {
-        Some(Stamp::Folder) => std::fs::remove_dir(path),
-        _ => std::fs::remove_file(path),
-    };
-    match gone {
+    if what.map(|e| e.stamp) != Some(Stamp::Folder) {
+        return files::remove(path);
+    }
+    match std::fs::remove_dir(path) {
         // A folder that is not empty stays, when only its time has changed.
         Err(e) if !matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::DirectoryNotEmpty) => {
             Err(Error::io(format!("remove {}", path.display()), &e))

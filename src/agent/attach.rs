@@ -1,6 +1,6 @@
 //! `attach`: relays between standard input and output and the worker's socket, and starts the worker when none runs.
 
-use super::builds;
+use super::detach;
 use super::home::Home;
 use super::worker::GREETING;
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -8,7 +8,6 @@ use crate::protocol::STREAM_MARK;
 use interprocess::local_socket::Name;
 use interprocess::local_socket::tokio::{Stream, prelude::*};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 
@@ -23,9 +22,6 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// Bytes that go from one side to the other in one piece.
 const RELAYED_AT_ONCE: usize = 256 * 1024;
-
-/// A worker's log is begun anew when it is larger than this.
-const LOG_LIMIT: u64 = 4 << 20;
 
 /// The name of a home's socket.
 ///
@@ -93,7 +89,7 @@ async fn connect(home: &Home) -> Result<Stream> {
             )));
         }
         if started.is_none_or(|at| at.elapsed() > START_AGAIN) {
-            start_worker(home)?;
+            detach::start_worker(home)?;
             started = Some(Instant::now());
         }
         tokio::time::sleep(pause).await;
@@ -105,35 +101,13 @@ async fn connect(home: &Home) -> Result<Stream> {
 async fn greeted(home: &Home) -> Result<Stream> {
     let what = || format!("connect to {}", home.socket().display());
     let mut stream = Stream::connect(socket_name(home)?).await.cannot(what)?;
+    #[cfg(windows)]
+    super::pipe::check_owner(&stream)?;
     let greeting = stream.read_u8().await.cannot(what)?;
     if greeting != GREETING {
         return Err(Error::new(ErrorKind::Protocol, format!("what listens on {} is no worker", home.socket().display())));
     }
     Ok(stream)
-}
-
-fn start_worker(home: &Home) -> Result<()> {
-    let executable = builds::for_worker(home)?;
-    let path = home.folder().join("worker.log");
-    let large = std::fs::metadata(&path).is_ok_and(|m| m.len() > LOG_LIMIT);
-    let log = std::fs::OpenOptions::new()
-        .create(true)
-        .write(true)
-        .append(!large)
-        .truncate(large)
-        .open(&path)
-        .cannot(|| format!("write {}", path.display()))?;
-    let mut command = Command::new(&executable);
-    command.args(["agent", "worker"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-    if let Some(root) = home.root() {
-        command.arg("--root").arg(root);
-    }
-    // Not in a folder that somebody may want to remove or unmount.
-    command.current_dir(if cfg!(windows) { "C:\\" } else { "/" });
-    super::detach::own_session(&mut command);
-    // Never waited for: it outlives this process.
-    command.spawn().cannot(|| format!("start {}", executable.display()))?;
-    Ok(())
 }
 
 async fn relay(stream: Stream) -> Result<()> {

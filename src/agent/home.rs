@@ -72,8 +72,29 @@ impl Home {
             .cannot(|| format!("close {shown} to others"))
     }
 
-    #[cfg(not(unix))]
+    /// Anybody may make a folder in `ProgramData`: what is run and believed from there must be an administrator's. The
+    /// instrument's account runs programs from `bin`.
+    #[cfg(windows)]
     fn check_owner(&self) -> Result<()> {
+        use crate::platform::windows::access_list::{self, Sid};
+        use crate::platform::windows::rights;
+        let rights_now = rights::of(&self.folder)?;
+        let own = rights::own_account()?;
+        let owner = access_list::owner(&rights_now);
+        if !owner.as_ref().is_some_and(|owner| [Sid::system(), Sid::administrators(), own.clone()].contains(owner)) {
+            let owner = owner.map_or_else(|| "nobody who is known".to_owned(), |owner| owner.to_string());
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!("the agent's home {} belongs to {owner}, who is no administrator", self.folder.display()),
+            )
+            .next("look who made it, and remove the folder if nobody uses it"));
+        }
+        let bin = self.folder.join("bin");
+        if access_list::list(&rights_now) != access_list::list(&access_list::for_administrators(&own)) {
+            std::fs::create_dir_all(&bin).cannot(|| format!("make the agent's folder {}", bin.display()))?;
+            rights::close_to_others(&self.folder)?;
+            rights::open_for_reading(&bin)?;
+        }
         Ok(())
     }
 

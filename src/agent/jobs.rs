@@ -1,7 +1,9 @@
 //! External programs as jobs: detached, output spooled, exit code recorded, found again after a crash.
 
+use super::detach::{self, Leader};
 use super::lock::try_lock;
 use super::output::Output;
+use super::program::{self, shown};
 use crate::actions::{Deadline, JobEnd, JobSpec, Jobs, Progress};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::files::{expect_room_beside, read_json, write_json};
@@ -11,7 +13,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -68,9 +70,9 @@ impl RunJobs {
         let order = serde_json::to_vec(job).map_err(|e| Error::internal("cannot write a job").because(e))?;
         let mut command = Command::new(&self.executable);
         command.args(["agent", "job"]).arg(dir).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        super::detach::own_session(&mut command);
+        detach::own_session(&mut command);
         let mut child = command.spawn().cannot(|| format!("start {}", self.executable.display()))?;
-        std::fs::write(dir.join("pid"), child.id().to_string()).cannot(|| format!("write into {}", dir.display()))?;
+        std::fs::write(dir.join("pid"), Leader::of(&child).to_string()).cannot(|| format!("write into {}", dir.display()))?;
         if let Some(mut input) = child.stdin.take() {
             input.write_all(&order).cannot(|| format!("hand over the job {}", job.id))?;
         }
@@ -124,7 +126,7 @@ impl Found {
         let begun = Instant::now();
         loop {
             let found = Self::look(dir)?;
-            let starting = matches!(found, Self::None | Self::Lost) && pid_in(dir).is_some_and(super::detach::is_alive);
+            let starting = matches!(found, Self::None | Self::Lost) && leader_in(dir).is_some_and(Leader::is_alive);
             if !starting || begun.elapsed() > GRACE {
                 return Ok(found);
             }
@@ -212,15 +214,6 @@ impl Waiting<'_> {
     }
 }
 
-fn shown(job: &JobSpec) -> String {
-    let mut line = job.program.clone();
-    for arg in &job.args {
-        line.push(' ');
-        line.push_str(arg);
-    }
-    line
-}
-
 /// Passes on whole lines of a file that grows.
 struct LineReader<'a> {
     path: &'a Path,
@@ -271,19 +264,19 @@ fn tail_of(output: &Path) -> Vec<String> {
 }
 
 /// The wrapper's process.
-fn pid_in(dir: &Path) -> Option<i32> {
+fn leader_in(dir: &Path) -> Option<Leader> {
     std::fs::read_to_string(dir.join("pid")).ok()?.trim().parse().ok()
 }
 
 /// Ends the wrapper, its program and what they started, politely at first.
 fn end_group(dir: &Path) {
-    let Some(pid) = pid_in(dir) else { return };
-    super::detach::end_session(pid, false);
+    let Some(leader) = leader_in(dir) else { return };
+    leader.end(false);
     let begun = Instant::now();
     while begun.elapsed() < GRACE && matches!(try_lock(&dir.join("lock")), Ok(None)) {
         std::thread::sleep(POLL);
     }
-    super::detach::end_session(pid, true);
+    leader.end(true);
 }
 
 /// The wrapper around one program: reads the order from standard input, runs it, writes down how it ended.
@@ -296,8 +289,8 @@ pub fn run_job(dir: &Path) -> Result<()> {
     let job: JobSpec = serde_json::from_str(&text).map_err(|e| Error::usage("standard input holds no job").because(e))?;
     let alive = lock_of(dir)?;
     let mut output = Output::open(&dir.join("output.log"), &job.secrets)?;
-    let exit = match run_program(&job, &mut output) {
-        Ok(status) => Exit { code: code_of(status), error: None },
+    let exit = match program::run(&job, &mut output) {
+        Ok(code) => Exit { code, error: None },
         Err(error) => Exit { code: -1, error: Some(error) },
     };
     output.settle(SETTLE);
@@ -319,44 +312,6 @@ fn lock_of(dir: &Path) -> Result<File> {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-fn run_program(job: &JobSpec, output: &mut Output) -> Result<ExitStatus> {
-    let mut command = Command::new(&job.program);
-    command.args(&job.args).envs(job.env.iter().map(|(k, v)| (k, v)));
-    output.connect(&mut command)?;
-    command.stdin(match (&job.stdin, &job.stdin_file) {
-        (Some(_), _) => Stdio::piped(),
-        (None, Some(path)) => File::open(path).cannot(|| format!("read {}", path.display()))?.into(),
-        (None, None) => Stdio::null(),
-    });
-    if let Some(folder) = &job.folder {
-        command.current_dir(folder);
-    }
-    let what = || match &job.folder {
-        Some(folder) => format!("start `{}` in {}", shown(job), folder.display()),
-        None => format!("start `{}`", shown(job)),
-    };
-    let child = command.spawn().cannot(what);
-    // It holds the other end of the output, which is at its end only when all have let go of it.
-    drop(command);
-    let mut child = child?;
-    if let (Some(mut input), Some(text)) = (child.stdin.take(), &job.stdin) {
-        // A program that does not read its input is judged by its exit code.
-        let _ = input.write_all(text.as_bytes());
-    }
-    child.wait().cannot(|| format!("wait for `{}`", shown(job)))
-}
-
-#[cfg(unix)]
-fn code_of(status: ExitStatus) -> i32 {
-    use std::os::unix::process::ExitStatusExt;
-    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
-}
-
-#[cfg(not(unix))]
-fn code_of(status: ExitStatus) -> i32 {
-    status.code().unwrap_or(-1)
 }
 
 #[cfg(test)]

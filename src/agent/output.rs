@@ -1,12 +1,12 @@
 //! Where the output of a job goes: straight into its log, or through a pipe that takes the job's secrets out.
 
+use super::program::Stream;
 use crate::error::{IoContext, Result};
 use crate::secrets::Secrets;
 use secrecy::SecretString;
 use std::fs::File;
 use std::io::{PipeReader, Read, Write};
 use std::path::Path;
-use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -36,18 +36,16 @@ impl Output {
         Ok(Self { log, secrets: (!secrets.is_empty()).then_some(hidden), ended: None })
     }
 
-    /// Gives the program its standard output and standard error.
-    pub(super) fn connect(&mut self, command: &mut Command) -> Result<()> {
+    /// The program's standard output and standard error. Whoever has given them to it lets go of them.
+    pub(super) fn streams(&mut self) -> Result<[Stream; 2]> {
         let what = || "open the output of a program";
         let log = self.log.try_clone().cannot(what)?;
         let Some(secrets) = self.secrets.take() else {
             let errors = log.try_clone().cannot(what)?;
-            command.stdout(log).stderr(errors);
-            return Ok(());
+            return Ok([log.into(), errors.into()]);
         };
         let (reader, writer) = std::io::pipe().cannot(what)?;
         let errors = writer.try_clone().cannot(what)?;
-        command.stdout(writer).stderr(errors);
         let (end, ended) = channel::<()>();
         std::thread::spawn(move || {
             // A disk that is full must not stop the program: the rest of its output is read and lost.
@@ -55,7 +53,7 @@ impl Output {
             drop(end);
         });
         self.ended = Some(ended);
-        Ok(())
+        Ok([writer.into(), errors.into()])
     }
 
     /// Waits for what is on its way, at most so long: children of the program may write for days.
@@ -107,9 +105,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("output.log");
         let mut output = Output::open(&path, &["hunter2-hunter2".to_owned()])?;
-        let mut command = Command::new("sh");
-        command.args(["-c", "printf 'a hunter2-'; printf 'hunter2 b\\n'; echo two >&2; printf 'last hunter2-hunter2'"]);
-        output.connect(&mut command)?;
+        let [out, errors] = output.streams()?;
+        let mut command = std::process::Command::new("sh");
+        command
+            .stdout(out)
+            .stderr(errors)
+            .args(["-c", "printf 'a hunter2-'; printf 'hunter2 b\\n'; echo two >&2; printf 'last hunter2-hunter2'"]);
         let mut child = command.spawn().expect("sh starts");
         drop(command);
         child.wait().expect("sh ends");

@@ -112,6 +112,8 @@ impl Worker {
         let _ = std::fs::remove_file(&socket);
         let name = super::attach::socket_name(&self.machine.home)?;
         let options = ListenerOptions::new().name(name);
+        #[cfg(windows)]
+        let options = super::pipe::for_us_alone(options)?;
         let what = || format!("listen on {}", socket.display());
         let listener = options.create_tokio().cannot(what)?;
         let mut idle_since = Instant::now();
@@ -293,6 +295,7 @@ impl Worker {
             // The text only informs.
             tracing::warn!(%error, "the lock's text is not written");
         }
+        self.goes_on_after_a_restart(true);
         *locked(&self.active) = Some(Arc::clone(&run));
         let worker = Arc::clone(self);
         let started = std::thread::Builder::new()
@@ -324,8 +327,22 @@ impl Worker {
             });
         }
         lock::clear_holder(&self.machine.home);
+        self.goes_on_after_a_restart(false);
         *locked(&self.active) = None;
         run.finish();
+    }
+
+    /// Before the first change of a run, and after the last: whether a restart of the machine starts the worker. In a
+    /// sandbox, whose restarts end nothing, the next controller does.
+    fn goes_on_after_a_restart(&self, on: bool) {
+        #[cfg(windows)]
+        if self.machine.home.root().is_none()
+            && let Err(error) = super::service::start_with_the_machine(&self.machine.executable, on)
+        {
+            tracing::warn!(%error, on, "after a restart of the machine the run goes on when a controller connects");
+        }
+        #[cfg(not(windows))]
+        let _ = on;
     }
 
     // -- recovery --

@@ -1,5 +1,7 @@
 //! `ibexdeploy agent`: what transports and workers start; not for people.
 
+#[cfg(windows)]
+use super::self_test;
 use super::{GlobalOptions, exit, play, write_out};
 use crate::agent;
 use crate::content::ContentHash;
@@ -41,6 +43,9 @@ enum Part {
         #[arg(long, value_name = "DIR")]
         root: Option<PathBuf>,
     },
+    /// Be the worker, started by the service manager
+    #[cfg(windows)]
+    Service,
     /// Do the part of a migration whose order comes on standard input
     Migrate,
     /// List the updates that the system offers, or install one of them
@@ -52,6 +57,9 @@ enum Part {
         #[arg(long, value_name = "ID")]
         install: Option<String>,
     },
+    /// Try on scratch files, a scratch service and a scratch task what the agent does on a machine
+    #[cfg(windows)]
+    SelfTest(self_test::SelfTest),
     /// Carry out the plan that a task keeps in the agent's home
     Play(play::Play),
     /// Run the program whose order comes on standard input
@@ -67,9 +75,17 @@ impl Agent {
         match self.part {
             Part::Attach { root } => agent::attach(root.as_deref())?,
             Part::Worker { root } => {
+                #[cfg(windows)]
+                agent::log_to_home(root.as_deref())?;
                 // Standard error is the worker's log file. Should somebody have begun a log already, that one goes on.
                 let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).try_init();
                 agent::worker(root.as_deref())?;
+            }
+            #[cfg(windows)]
+            Part::Service => {
+                agent::log_to_home(None)?;
+                let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).try_init();
+                agent::serve()?;
             }
             Part::Install { root, build } => {
                 agent::install(root.as_deref(), &build)?;
@@ -84,6 +100,8 @@ impl Agent {
                 let task = install.map_or(updates::Task::List, |id| updates::Task::Install { id });
                 write_out(&(task.answer(root.as_deref())? + "\n"))?;
             }
+            #[cfg(windows)]
+            Part::SelfTest(test) => return test.run(),
             Part::Play(play) => return play.run(global),
             Part::Job { folder } => agent::run_job(&folder)?,
         }

@@ -27,6 +27,8 @@ mod rollback;
 mod run;
 mod runs;
 mod schema;
+#[cfg(windows)]
+mod self_test;
 mod stage;
 mod status;
 mod switch;

@@ -2,6 +2,7 @@
 
 use super::WinPath;
 use crate::error::{Error, Result};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// Maps Windows paths to native ones.
@@ -43,7 +44,7 @@ impl Drives {
     /// The Windows path of a native one, where it has one: for messages.
     pub fn windows(&self, native: &Path) -> Option<WinPath> {
         match self {
-            Self::Native => WinPath::parse(native.to_str()?).ok(),
+            Self::Native => WinPath::parse(&without_prefix(native.to_str()?)).ok(),
             Self::Sandbox { root } => {
                 let below = native.strip_prefix(root).ok()?.to_str()?;
                 let (first, rest) = below.split_once('/').unwrap_or((below, ""));
@@ -64,9 +65,26 @@ impl Drives {
     }
 }
 
+/// A resolved path of Windows (`\\?\C:\X`, `\\?\UNC\server\share`) as people write it.
+fn without_prefix(text: &str) -> Cow<'_, str> {
+    match text.strip_prefix("\\\\?\\") {
+        Some(rest) => rest.strip_prefix("UNC\\").map_or(Cow::Borrowed(rest), |share| Cow::Owned(format!("\\\\{share}"))),
+        None => Cow::Borrowed(text),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn resolved_paths_of_windows_are_shown_as_people_write_them() -> Result<()> {
+        for (native, shown) in [("\\\\?\\C:\\x", "C:\\x"), ("\\\\?\\UNC\\srv\\inst$\\x", "\\\\srv\\inst$\\x"), ("C:\\x", "C:\\x")]
+        {
+            assert_eq!(Drives::Native.windows(Path::new(native)), Some(WinPath::parse(shown)?));
+        }
+        Ok(())
+    }
 
     #[test]
     fn a_sandbox_maps_both_ways() -> Result<()> {

@@ -192,6 +192,7 @@ fn dae_number(xml: &str) -> Option<u32> {
 }
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
     use crate::platform::testing::Bench;

@@ -2,10 +2,13 @@
 
 #[cfg(target_os = "linux")]
 mod sandbox;
+#[cfg(windows)]
+pub mod windows;
 
 pub mod facts;
 pub mod systems;
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 pub(crate) mod testing;
 pub mod updates;
 
@@ -25,6 +28,9 @@ pub fn open(root: Option<&Path>) -> Result<Box<dyn Platform>> {
         Some(root) => Ok(Box::new(sandbox::Sandbox::open(root)?)),
         #[cfg(not(target_os = "linux"))]
         Some(_) => Err(Error::usage("sandboxes need Linux").next("run the rehearsal on a Linux machine")),
+        #[cfg(windows)]
+        None => Ok(Box::new(windows::Windows::open())),
+        #[cfg(not(windows))]
         None => Err(Error::usage("this build has no platform for a real instrument")
             .next("give the instrument a `root:` folder, so that it is a sandbox")),
     }
@@ -171,6 +177,12 @@ pub trait Platform: Send + Sync {
     /// # Errors
     /// When the disk refuses.
     fn flush_volume(&self, path: &Path) -> Result<()>;
+
+    /// The programs that have a file, or one in a folder, open: `mysqld.exe (812)`. Nothing where the system does not tell,
+    /// or does not mind.
+    fn holders(&self, _path: &Path) -> Vec<String> {
+        Vec::new()
+    }
 
     /// The updates of the operating system that can be installed now. May take minutes.
     ///

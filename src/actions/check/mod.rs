@@ -13,6 +13,7 @@ mod service;
 mod session;
 mod system;
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests;
 mod version;
 

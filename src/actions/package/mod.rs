@@ -231,4 +231,5 @@ impl Stays {
 }
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests;

@@ -3,6 +3,7 @@
 mod difference;
 mod names;
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests;
 
 use super::check::{Reader, decode};

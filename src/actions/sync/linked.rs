@@ -393,7 +393,7 @@ fn carry_over(cx: &StepContext<'_>, from: &Path, to: &Path) -> Result<()> {
         Some(Stamp::Link) => {
             let leads = std::fs::read_link(from).cannot(|| format!("read the link {}", from.display()))?;
             if there.is_some() {
-                std::fs::remove_file(to).cannot(|| format!("remove {}", to.display()))?;
+                files::remove(to)?;
             }
             make_link(cx, to, &leads)
         }

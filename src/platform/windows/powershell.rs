@@ -1,0 +1,56 @@
+//! The few things that only PowerShell can ask Windows for. Each script is a constant; what varies comes through the
+//! environment, so that nothing is ever quoted into one.
+
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use base64::Engine;
+use std::process::{Command, Stdio};
+
+/// Put before every script: the first error ends it, and what it writes is UTF-8.
+const PROLOGUE: &str = "$ErrorActionPreference = 'Stop'\r\n$ProgressPreference = 'SilentlyContinue'\r\n[Console]::OutputEncoding = [Text.UTF8Encoding]::new($false)\r\n";
+
+/// Runs a script and gives what it wrote.
+///
+/// # Errors
+/// When PowerShell cannot be started, or the script fails.
+pub(super) fn run(what: &str, script: &str, environment: &[(&str, &str)]) -> Result<String> {
+    let mut command = Command::new("powershell.exe");
+    command.args(["-NoLogo", "-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass", "-EncodedCommand"]);
+    command.arg(encoded(script)).envs(environment.iter().copied()).stdin(Stdio::null());
+    let output = command.output().cannot(|| format!("{what}: start powershell.exe"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    Err(Error::step_failed(format!("cannot {what}"))
+        .because(format!("powershell.exe ended with {}", output.status))
+        .with_output(said.lines().map(str::to_owned).collect()))
+}
+
+/// The script as `-EncodedCommand` takes it: UTF-16 in base64.
+fn encoded(script: &str) -> String {
+    let text = format!("{PROLOGUE}{script}");
+    let bytes: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// The error for an answer that is none.
+pub(super) fn not_understood(line: &str) -> Error {
+    Error::new(ErrorKind::Protocol, format!("the answer of PowerShell is not understood: `{line}`"))
+        .next("see that powershell.exe is Windows PowerShell 5.1 and that no policy of the site restricts it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_fit_into_a_command_line() {
+        for script in [super::super::updates::LIST, super::super::updates::INSTALL] {
+            let words = encoded(script);
+            // CreateProcess takes 32767 characters.
+            assert!(words.len() < 16_000, "{}", words.len());
+            let bytes = base64::engine::general_purpose::STANDARD.decode(words).unwrap();
+            assert!(bytes.starts_with(&[b'$', 0, b'E', 0]));
+        }
+    }
+}

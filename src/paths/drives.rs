@@ -46,8 +46,9 @@ impl Drives {
         match self {
             Self::Native => WinPath::parse(&without_prefix(native.to_str()?)).ok(),
             Self::Sandbox { root } => {
-                let below = native.strip_prefix(root).ok()?.to_str()?;
-                let (first, rest) = below.split_once('/').unwrap_or((below, ""));
+                let native = without_prefix(native.to_str()?);
+                let below = Path::new(&*native).strip_prefix(root).ok()?.to_str()?;
+                let (first, rest) = below.split_once(std::path::is_separator).unwrap_or((below, ""));
                 if first == "unc" {
                     return WinPath::parse(&format!("\\\\{}", rest.replace('/', "\\"))).ok();
                 }

@@ -1,6 +1,6 @@
 //! What differs between Windows and a sandbox: services, processes, accounts, restarts.
 
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 mod sandbox;
 #[cfg(windows)]
 pub mod windows;
@@ -12,7 +12,7 @@ pub mod systems;
 pub(crate) mod testing;
 pub mod updates;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::paths::WinPath;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -24,14 +24,14 @@ use updates::{Program, Update};
 /// When there is no such folder, or this build has no platform of the kind asked for.
 pub fn open(root: Option<&Path>) -> Result<Box<dyn Platform>> {
     match root {
-        #[cfg(target_os = "linux")]
+        #[cfg(any(target_os = "linux", windows))]
         Some(root) => Ok(Box::new(sandbox::Sandbox::open(root)?)),
-        #[cfg(not(target_os = "linux"))]
-        Some(_) => Err(Error::usage("sandboxes need Linux").next("run the rehearsal on a Linux machine")),
+        #[cfg(not(any(target_os = "linux", windows)))]
+        Some(_) => Err(crate::error::Error::usage("sandboxes need Linux or Windows").next("run the rehearsal on such a machine")),
         #[cfg(windows)]
         None => Ok(Box::new(windows::Windows::open())),
         #[cfg(not(windows))]
-        None => Err(Error::usage("this build has no platform for a real instrument")
+        None => Err(crate::error::Error::usage("this build has no platform for a real instrument")
             .next("give the instrument a `root:` folder, so that it is a sandbox")),
     }
 }
@@ -40,6 +40,11 @@ pub fn open(root: Option<&Path>) -> Result<Box<dyn Platform>> {
 pub trait Platform: Send + Sync {
     /// `windows` or `sandbox`.
     fn name(&self) -> &'static str;
+
+    /// True for a folder that stands for a machine.
+    fn is_sandbox(&self) -> bool {
+        self.name() == "sandbox"
+    }
 
     /// The host name; a sandbox has the one of the instrument it stands for.
     fn host_name(&self) -> String;

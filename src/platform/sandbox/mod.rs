@@ -1,28 +1,28 @@
 //! A sandbox: an instrument whose drives are folders. Files and programs are real; services, sessions and restarts
 //! are simulated in a state file.
 
-mod processes;
+#[cfg(target_os = "linux")]
+mod linux;
 mod services;
 mod state;
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests;
 mod updates;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(target_os = "linux")]
+use linux as system;
+#[cfg(windows)]
+use windows as system;
 
 use super::updates::{Program, Update};
 use super::{Platform, ProcessInfo, ScheduledTask, ServiceControl, ServiceDefinition, ServiceStatus};
-use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::error::{Error, Result};
 use crate::paths::{Drives, WinPath};
-use rustix::process::{Pid, Signal};
 use serde::Deserialize;
 use state::StateFile;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-
-/// The nice value of background work: well behind everything else, and still served on a busy machine.
-const BACKGROUND_NICE: i32 = 15;
-/// ioprio_set(2): the class `best effort` in its lowest level, and the usual level.
-const IO_LOWEST: libc::c_int = (2 << 13) | 7;
-const IO_USUAL: libc::c_int = 0;
 
 /// An instrument below a folder.
 #[derive(Debug)]
@@ -47,28 +47,16 @@ impl Sandbox {
             Error::io(format!("open the sandbox {}", root.display()), &e).next("make the folder, or let `--rehearse` make it")
         })?;
         let state = StateFile::new(root.join(".ibexdeploy"));
-        Ok(Self { drives: Drives::Sandbox { root: root.clone() }, state, root })
-    }
-
-    /// The nearest folder or file of the path that exists.
-    fn existing<'a>(&self, path: &'a Path) -> Result<(&'a Path, std::fs::Metadata)> {
-        for candidate in path.ancestors() {
-            match std::fs::metadata(candidate) {
-                Ok(metadata) => return Ok((candidate, metadata)),
-                Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {}
-                Err(e) => return Err(Error::io(format!("look at {}", candidate.display()), &e)),
-            }
-        }
-        Err(Error::new(ErrorKind::Io, format!("nothing of {} exists", path.display())))
+        Ok(Self { drives: Drives::Sandbox { root: system::as_given_to_programs(&root) }, state, root })
     }
 
     /// The programs that a restart ends: all but people's shells that stand in a folder, and what this process
     /// was started by.
-    fn programs_of_the_machine(&self) -> Vec<ProcessInfo> {
-        let spared = processes::ancestors(std::process::id());
-        let mut found = processes::below(&self.root);
+    fn programs_of_the_machine(&self) -> Result<Vec<ProcessInfo>> {
+        let spared = system::ancestors(std::process::id())?;
+        let mut found = system::programs_below(&self.root)?;
         found.retain(|p| !spared.contains(&p.pid) && !p.is_shell_standing());
-        found
+        Ok(found)
     }
 }
 
@@ -93,7 +81,7 @@ impl Platform for Sandbox {
         tracing::info!(reason, root = %self.root.display(), "the sandbox restarts");
         // Programs may start others while they are being ended.
         for _ in 0..10 {
-            let programs = self.programs_of_the_machine();
+            let programs = self.programs_of_the_machine()?;
             if programs.is_empty() {
                 break;
             }
@@ -104,7 +92,7 @@ impl Platform for Sandbox {
         let (mut ends_agent, mut started) = (false, Vec::new());
         self.state.change(|state| {
             ends_agent = state.restart_ends_agent;
-            state.boot_id = state::new_boot_id()?;
+            state.boot_id = state::new_boot_id();
             state.pending_reboot = None;
             state.updates.iter_mut().for_each(|update| update.waits_for_restart = false);
             for (name, service) in &mut state.services {
@@ -119,13 +107,13 @@ impl Platform for Sandbox {
             }
             Ok(())
         })?;
-        started.into_iter().try_for_each(services::Begun::go_on)?;
+        started.into_iter().try_for_each(system::Begun::go_on)?;
         if ends_agent {
             // This process comes last, in the middle of whatever it is at.
-            for pid in processes::agents(&self.root) {
-                kill(pid)?;
+            for pid in system::agents(&self.root)? {
+                system::kill(pid)?;
             }
-            kill(std::process::id())?;
+            system::kill(std::process::id())?;
         }
         Ok(())
     }
@@ -156,15 +144,15 @@ impl Platform for Sandbox {
 
     fn service_process(&self, name: &str) -> Result<Option<u32>> {
         let state = self.state.read()?;
-        Ok(services::find(&state.services, name).and_then(|(_, s)| s.pid).filter(|pid| processes::is_running(*pid)))
+        Ok(services::find(&state.services, name).and_then(|(_, s)| s.pid).filter(|pid| system::is_running(*pid)))
     }
 
     fn processes(&self) -> Result<Vec<ProcessInfo>> {
-        Ok(processes::below(&self.root))
+        system::programs_below(&self.root)
     }
 
     fn kill(&self, pid: u32) -> Result<()> {
-        kill(pid)
+        system::kill(pid)
     }
 
     fn task(&self, name: &str) -> Result<Option<ScheduledTask>> {
@@ -191,15 +179,11 @@ impl Platform for Sandbox {
     }
 
     fn free_space(&self, path: &Path) -> Result<u64> {
-        let (existing, _) = self.existing(path)?;
-        let volume = rustix::fs::statvfs(existing)
-            .map_err(std::io::Error::from)
-            .cannot(|| format!("ask for the free space of {}", existing.display()))?;
-        Ok(volume.f_bavail.saturating_mul(volume.f_frsize))
+        system::free_space(path)
     }
 
     fn volume_of(&self, path: &Path) -> Result<u64> {
-        Ok(self.existing(path)?.1.dev())
+        system::volume_of(path)
     }
 
     fn memory(&self) -> Result<u64> {
@@ -207,29 +191,15 @@ impl Platform for Sandbox {
     }
 
     fn make_link(&self, at: &Path, to: &Path) -> Result<()> {
-        std::os::unix::fs::symlink(to, at).cannot(|| format!("make the link {} to {}", at.display(), to.display()))
+        system::make_link(at, to)
     }
 
     fn copy_rights(&self, like: &Path, path: &Path) -> Result<()> {
-        let wanted = std::fs::symlink_metadata(like).cannot(|| format!("look at {}", like.display()))?;
-        let present = std::fs::symlink_metadata(path).cannot(|| format!("look at {}", path.display()))?;
-        // Only what differs is asked for: who is not root may not even set the owner that is there.
-        if (wanted.uid(), wanted.gid()) != (present.uid(), present.gid()) {
-            std::os::unix::fs::lchown(path, Some(wanted.uid()), Some(wanted.gid()))
-                .cannot(|| format!("give {} the owner of {}", path.display(), like.display()))?;
-        }
-        // A link has no mode of its own, and changing the owner may have taken bits of a file's.
-        if !present.is_symlink() && !wanted.is_symlink() {
-            let mode = std::fs::Permissions::from_mode(wanted.mode() & 0o7777);
-            std::fs::set_permissions(path, mode).cannot(|| format!("give {} the mode of {}", path.display(), like.display()))?;
-        }
-        Ok(())
+        system::copy_rights(like, path)
     }
 
     fn flush_volume(&self, path: &Path) -> Result<()> {
-        let (existing, _) = self.existing(path)?;
-        let folder = std::fs::File::open(existing).cannot(|| format!("open {}", existing.display()))?;
-        rustix::fs::syncfs(&folder).map_err(std::io::Error::from).cannot(|| format!("flush the volume of {}", existing.display()))
+        system::flush_volume(path)
     }
 
     fn offered_updates(&self) -> Result<Vec<Update>> {
@@ -245,49 +215,22 @@ impl Platform for Sandbox {
     }
 
     fn shell_line(&self, line: &str) -> (String, Vec<String>) {
-        ("sh".to_owned(), vec!["-c".to_owned(), line.to_owned()])
+        system::shell_line(line)
     }
 
-    /// Where the drives are, and a `PATH` that finds programs in the working folder, as on Windows.
+    /// Where the drives are, and what the system's programs need besides.
     fn environment(&self) -> Vec<(String, String)> {
-        let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
-        vec![("IBEX_ROOT".to_owned(), self.root.display().to_string()), ("PATH".to_owned(), format!(".:{path}"))]
+        let root = system::as_given_to_programs(&self.root).display().to_string();
+        let mut environment = vec![("IBEX_ROOT".to_owned(), root)];
+        environment.extend(system::environment());
+        environment
     }
 
     fn background_priority(&self, on: bool) {
-        // Who is not root could lower the priority but never raise it again, and the outage would run slowly.
-        let may_raise = rustix::process::geteuid().is_root();
-        let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();
-        for thread in tasks.filter_map(|t| t.ok()?.file_name().to_str()?.parse::<i32>().ok()) {
-            let nice = if on { BACKGROUND_NICE } else { 0 };
-            if let Some(id) = Pid::from_raw(thread).filter(|_| may_raise)
-                && let Err(e) = rustix::process::setpriority_process(Some(id), nice)
-            {
-                tracing::debug!(error = %e, thread, "the priority stays as it is");
-            }
-            set_io_priority(thread, if on { IO_LOWEST } else { IO_USUAL });
-        }
+        system::background_priority(on);
     }
 
     fn windows_path(&self, native: &Path) -> Option<WinPath> {
         self.drives.windows(native)
-    }
-}
-
-fn kill(pid: u32) -> Result<()> {
-    let id = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| Error::internal(format!("{pid} is no process id")))?;
-    match rustix::process::kill_process(id, Signal::KILL) {
-        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(e) => Err(Error::io(format!("end the process {pid}"), &e.into())),
-    }
-}
-
-/// Sets the disk priority of a thread; a system that does not have it serves all alike.
-fn set_io_priority(thread: i32, priority: libc::c_int) {
-    const WHO_PROCESS: libc::c_int = 1;
-    // SAFETY: ioprio_set(2) takes three integers and touches no memory of ours.
-    let result = unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, thread, priority) };
-    if result != 0 {
-        tracing::debug!(error = %std::io::Error::last_os_error(), thread, "the disk priority stays as it is");
     }
 }

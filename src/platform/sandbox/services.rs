@@ -1,15 +1,11 @@
 //! The services of a sandbox: simulated ones, and those with a program, which really run.
 
 use super::state::SimulatedService;
-use super::{Sandbox, kill, processes};
+use super::system::Begun;
+use super::{Sandbox, system};
 use crate::error::{Error, IoContext, Result};
 use crate::platform::{Platform, ServiceControl, ServiceDefinition, ServiceStart, ServiceStatus};
-use rustix::process::{Pid, Signal};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write;
-use std::os::unix::process::CommandExt;
-use std::process::{ChildStdin, Command, Stdio};
 
 impl Sandbox {
     /// Starts or stops a service.
@@ -55,17 +51,7 @@ impl Sandbox {
         let folder = self.root.join(".ibexdeploy").join("services");
         std::fs::create_dir_all(&folder).cannot(|| format!("make the folder {}", folder.display()))?;
         let log = folder.join(format!("{name}.log"));
-        let output = File::create(&log).cannot(|| format!("write {}", log.display()))?;
-        let errors = output.try_clone().cannot(|| format!("write {}", log.display()))?;
-        let mut command = Command::new("sh");
-        command.args(["-c", "read go && exec \"$@\" </dev/null", "sh"]).arg(program).args(&service.arguments);
-        command.envs(self.environment()).current_dir(&self.root);
-        command.stdin(Stdio::piped()).stdout(output).stderr(errors).process_group(0);
-        let mut child = command.spawn().cannot(|| format!("start {}", program.display()))?;
-        let begun = Begun { pid: child.id(), word: child.stdin.take() };
-        // Collected when it ends, so that it is not taken for running.
-        std::thread::spawn(move || drop(child.wait()));
-        Ok(Some(begun))
+        Begun::start(program, &service.arguments, self.environment(), &self.root, &log).map(Some)
     }
 
     /// Registers a service, or changes it.
@@ -99,23 +85,6 @@ impl Sandbox {
     }
 }
 
-/// A program that waits for the word to go on; without it, it ends.
-#[derive(Debug)]
-pub(super) struct Begun {
-    pub(super) pid: u32,
-    word: Option<ChildStdin>,
-}
-
-impl Begun {
-    /// Lets the program go on.
-    pub(super) fn go_on(self) -> Result<()> {
-        match self.word {
-            Some(mut word) => word.write_all(b"go\n").cannot(|| format!("start the program {}", self.pid)),
-            None => Ok(()),
-        }
-    }
-}
-
 /// Ends a simulated service at once; the program of another one is asked to end.
 fn stop(service: &mut SimulatedService) -> Result<()> {
     if service.stubborn && service.running {
@@ -126,25 +95,17 @@ fn stop(service: &mut SimulatedService) -> Result<()> {
         Some(pid) if service.program.is_some() => {
             if status(service) != ServiceStatus::Stopped {
                 service.stopping = true;
-                ask_to_end(pid)?;
+                system::ask_to_end(pid)?;
             }
         }
         Some(pid) => {
             service.pid = None;
-            kill(pid)?;
+            system::kill(pid)?;
             service.running = false;
         }
         None => service.running = false,
     }
     Ok(())
-}
-
-fn ask_to_end(pid: u32) -> Result<()> {
-    let id = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| Error::internal(format!("{pid} is no process id")))?;
-    match rustix::process::kill_process(id, Signal::TERM) {
-        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(e) => Err(Error::io(format!("end the process {pid}"), &e.into())),
-    }
 }
 
 /// A service by its name; Windows ignores case.
@@ -157,7 +118,7 @@ pub(super) fn find<'a>(
 
 pub(super) fn status(service: &SimulatedService) -> ServiceStatus {
     // One with a program runs as long as that does.
-    let alive = service.pid.map_or(service.program.is_none(), processes::is_running);
+    let alive = service.pid.map_or(service.program.is_none(), system::is_running);
     match (service.running && alive, service.stopping) {
         (true, true) => ServiceStatus::Stopping,
         (true, false) => ServiceStatus::Running,

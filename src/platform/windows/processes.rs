@@ -201,11 +201,25 @@ impl Own {
 
     fn covers(&self, entry: &Entry, executable: Option<&Path>) -> bool {
         let Some(executable) = executable else { return false };
-        if Some(executable) == self.executable.as_deref() || executable.starts_with(&self.builds) {
-            return true;
+        let same = Some(executable) == self.executable.as_deref() || executable.starts_with(&self.builds);
+        if !same && !entry.name.to_ascii_lowercase().starts_with("ibexdeploy") {
+            return false;
         }
-        let named = entry.name.to_ascii_lowercase().starts_with("ibexdeploy");
-        named && Parameters::of(entry.pid).is_some_and(|p| quoting::split(&p.command_line).get(1).is_some_and(|w| w == "agent"))
+        let words = words(entry.pid);
+        stand_in(&words).is_none() && (same || words.get(1).is_some_and(|word| word == "agent"))
+    }
+}
+
+/// The command line of a process, word by word; empty when the system does not tell.
+pub(crate) fn words(pid: u32) -> Vec<String> {
+    Parameters::of(pid).map(|parameters| quoting::split(&parameters.command_line)).unwrap_or_default()
+}
+
+/// The program of a rehearsal that this executable plays, by its command line.
+fn stand_in(words: &[String]) -> Option<&str> {
+    match words {
+        [_, agent, part, script, ..] if agent == "agent" && part == "stand-in" => Some(script),
+        _ => None,
     }
 }
 
@@ -240,6 +254,9 @@ fn interpreted(name: &str, command_line: &str) -> Interpreted {
         let is_one = |word: &&String| ends.iter().any(|end| word.to_ascii_lowercase().ends_with(end));
         words.iter().find(is_one).map_or(Interpreted::Inline, |word| Interpreted::Script(word.clone()))
     };
+    if let Some(script) = stand_in(&words) {
+        return Interpreted::Script(script.to_owned());
+    }
     let rest = words.get(1..).unwrap_or_default();
     match name {
         "cmd" => match rest.iter().position(|word| ["/c", "/k"].iter().any(|o| word.to_ascii_lowercase().starts_with(o))) {
@@ -415,6 +432,7 @@ mod tests {
             ("powershell.exe", "powershell -File C:\\x\\y.ps1", script("C:\\x\\y.ps1")),
             ("powershell.exe", "powershell -NoExit", Interpreted::Nothing),
             ("ioc.exe", "ioc.exe st.cmd", Interpreted::Nothing),
+            ("ibexdeploy.exe", "ibexdeploy.exe agent stand-in \"C:\\a b\\x.bat\" -- y", script("C:\\a b\\x.bat")),
         ] {
             assert_eq!(interpreted(name, line), run, "{line}");
         }

@@ -1,5 +1,6 @@
 //! The programs of a sandbox: real processes, found by what they run and where they stand.
 
+use crate::error::Result;
 use crate::platform::ProcessInfo;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,12 +9,12 @@ use std::path::{Path, PathBuf};
 const INTERPRETERS: [&str; 8] = ["sh", "bash", "dash", "zsh", "ksh", "python", "perl", "busybox"];
 
 /// The programs whose executable, script or working folder lies below `root` (a resolved path), without the agent's.
-pub(super) fn below(root: &Path) -> Vec<ProcessInfo> {
+pub(in super::super) fn programs_below(root: &Path) -> Result<Vec<ProcessInfo>> {
     let own = OwnPrograms::new(root);
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Ok(Vec::new()) };
     let pids = entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
     // A process may end at any moment of the scan; then it is simply not among the running ones.
-    pids.filter_map(|pid| {
+    let found = pids.filter_map(|pid| {
         let process = Process::read(pid)?;
         if own.covers(&process) {
             return None;
@@ -21,30 +22,31 @@ pub(super) fn below(root: &Path) -> Vec<ProcessInfo> {
         let info = process.info();
         let paths = info.executable.iter().chain(&info.scripts).chain(&info.folder);
         paths.into_iter().any(|p| p.starts_with(root)).then_some(info)
-    })
-    .collect()
+    });
+    Ok(found.collect())
 }
 
 /// The agent's other processes that serve the sandbox below `root` (a resolved path): relays, workers, wrappers of jobs.
-pub(super) fn agents(root: &Path) -> Vec<u32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+pub(in super::super) fn agents(root: &Path) -> Result<Vec<u32>> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Ok(Vec::new()) };
     let pids = entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|pid| *pid != std::process::id() && Process::read(*pid).is_some_and(|p| p.is_agent_of(root))).collect()
+    let others = pids.filter(|pid| *pid != std::process::id() && Process::read(*pid).is_some_and(|p| p.is_agent_of(root)));
+    Ok(others.collect())
 }
 
 /// The process and everything that started it.
-pub(super) fn ancestors(pid: u32) -> BTreeSet<u32> {
+pub(in super::super) fn ancestors(pid: u32) -> Result<BTreeSet<u32>> {
     let mut found = BTreeSet::new();
     let mut next = Some(pid);
     while let Some(pid) = next.filter(|p| *p > 0 && !found.contains(p)) {
         found.insert(pid);
         next = status(pid).map(|s| s.parent);
     }
-    found
+    Ok(found)
 }
 
 /// Whether a process runs; one that ended and was not collected by its parent does not.
-pub(super) fn is_running(pid: u32) -> bool {
+pub(in super::super) fn is_running(pid: u32) -> bool {
     status(pid).is_some_and(|s| !s.ended)
 }
 

@@ -62,6 +62,16 @@ enum Part {
     SelfTest(self_test::SelfTest),
     /// Carry out the plan that a task keeps in the agent's home
     Play(play::Play),
+    /// Play a program of the site in a rehearsal
+    #[cfg(windows)]
+    StandIn {
+        /// The file that stands for the program
+        #[arg(value_name = "FILE")]
+        script: PathBuf,
+        /// What the program is given
+        #[arg(value_name = "ARGUMENT", last = true)]
+        arguments: Vec<String>,
+    },
     /// Run the program whose order comes on standard input
     Job {
         /// Where its output and exit code go
@@ -103,6 +113,14 @@ impl Agent {
             #[cfg(windows)]
             Part::SelfTest(test) => return test.run(),
             Part::Play(play) => return play.run(global),
+            #[cfg(windows)]
+            Part::StandIn { script, arguments } => {
+                let played = crate::rehearsal::site_programs::play(&script, &arguments)?;
+                write_out(&played.output)?;
+                // Whoever closed it does not want to read it.
+                let _ = std::io::Write::write_all(&mut std::io::stderr(), played.errors.as_bytes());
+                return Ok(played.exit_code);
+            }
             Part::Job { folder } => agent::run_job(&folder)?,
         }
         Ok(exit::OK)

@@ -8,7 +8,11 @@ use crate::kit::Release;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Text that a script or a tool reads, by its path in the server's folder.
+#[cfg(windows)]
+use super::site_programs::SERVER_FILES;
+
+/// Programs of the site, and what they read, by their path in the server's folder.
+#[cfg(not(windows))]
 const SERVER_FILES: [(&str, &str); 7] = [
     ("start_ibex_server.bat", include_str!("scripts/start_ibex_server.bat")),
     ("stop_ibex_server.bat", include_str!("scripts/stop_ibex_server.bat")),
@@ -18,6 +22,8 @@ const SERVER_FILES: [(&str, &str); 7] = [
     ("ioc_tools/sandbox.sh", include_str!("scripts/sandbox.sh")),
     ("ioc_tools/server_loop.sh", include_str!("scripts/server_loop.sh")),
 ];
+
+const GENIE_PYTHON: &str = if cfg!(windows) { "@python %*\r\n" } else { "#!/bin/sh\nexec python3 \"$@\"\n" };
 
 /// Folders of the server that have Python programs with their own libraries.
 const FROZEN: [&str; 3] = ["misc/upgrade/master", "ISIS/inst_servers/master", "support/webget/master"];
@@ -190,7 +196,7 @@ fn add_known(files: &mut Files, component: &str, version: &str) {
         }
         _ => {
             put("VERSION.txt", &version_file, false);
-            put("genie_python.bat", "#!/bin/sh\nexec python3 \"$@\"\n", true);
+            put("genie_python.bat", GENIE_PYTHON, true);
             put("Lib/site.py", "import sys\r\n", false);
         }
     }

@@ -11,6 +11,8 @@ mod sandbox;
 mod seci;
 mod settings;
 mod shape;
+#[cfg(windows)]
+pub mod site_programs;
 
 pub use kit::{RehearsalKits, is_of_a_rehearsal, make_kits};
 pub use sandbox::{HOME, Identity, Sandbox, SandboxSpec, SandboxState, SandboxUpdate, make_sandboxes};

@@ -147,12 +147,11 @@ impl Sandbox {
         self.check_place()?;
         // It would end by itself, but not if the sandbox is there again at once.
         super::mysql::end_all(&self.root)?;
-        match std::fs::remove_dir_all(&self.root) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io(format!("remove the sandbox {}", self.root.display()), &e))
-            }
-            _ => Ok(()),
+        #[cfg(windows)]
+        if self.root.join(HOME).is_dir() {
+            super::site_programs::end_server(&self.root)?;
         }
+        crate::files::remove_folder(&self.root)
     }
 
     fn state_file(&self) -> PathBuf {

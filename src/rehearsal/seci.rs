@@ -16,7 +16,8 @@ const PROGRAMS: [(&str, &str); 4] = [
 const SHARED: [(&str, &str); 2] =
     [("icp_config.xml", "<I32>\r\n<Name>DAEType</Name>\r\n<Val>3</Val>\r\n</I32>\r\n"), ("run_number.txt", "00012345\r\n")];
 
-/// Makes SECI in a sandbox whose inventory says where it is.
+/// Makes SECI in a sandbox whose inventory says where it is. Its programs are scripts of the shell: on Windows it lies there,
+/// and cannot be started.
 ///
 /// # Errors
 /// When files cannot be written.

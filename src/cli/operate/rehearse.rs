@@ -61,7 +61,11 @@ pub(super) fn prepare(
             if kits.read_dir().is_ok_and(|mut inside| inside.next().is_none()) {
                 tell(&format!("making a kit of realistic shape in {}", kits.display()));
             }
-            (kits.clone(), Some(make_kits(&kits, &KitShape::realistic())?.older))
+            let made = make_kits(&kits, &KitShape::realistic())?;
+            if !made.has_git {
+                tell("git is left out: this machine has no git program");
+            }
+            (kits.clone(), Some(made.older))
         }
     };
     let chosen = inventory.instruments.iter().filter(|i| names.contains(&i.name));

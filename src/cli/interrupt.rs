@@ -139,16 +139,25 @@ impl Signals {
 }
 
 #[cfg(windows)]
-struct Signals(tokio::signal::windows::CtrlC);
+struct Signals {
+    interrupt: tokio::signal::windows::CtrlC,
+    broken: tokio::signal::windows::CtrlBreak,
+}
 
 #[cfg(windows)]
 impl Signals {
+    /// Not the closing of the window, which leaves no time to wait for instruments: it ends the command, and they go on by
+    /// themselves.
     fn begin() -> std::io::Result<Self> {
-        Ok(Self(tokio::signal::windows::ctrl_c()?))
+        use tokio::signal::windows::{ctrl_break, ctrl_c};
+        Ok(Self { interrupt: ctrl_c()?, broken: ctrl_break()? })
     }
 
-    /// True at each Ctrl-C.
+    /// True at each Ctrl-C and each Ctrl-Break.
     async fn next(&mut self) -> bool {
-        self.0.recv().await.is_some()
+        tokio::select! {
+            heard = self.interrupt.recv() => heard.is_some(),
+            heard = self.broken.recv() => heard.is_some(),
+        }
     }
 }

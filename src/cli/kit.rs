@@ -49,6 +49,8 @@ impl Kit {
 
 fn open_store(global: &GlobalOptions) -> Result<KitStore> {
     let state = global.state_folder()?;
+    #[cfg(windows)]
+    crate::events::own_state_folder(&state);
     Ok(KitStore::open(&kits_folder(global)?, &state.join("cache")))
 }
 

@@ -16,6 +16,8 @@ pub use fold::{
 pub use kinds::{BackedUp, EventKind, LongStep, StepRef, Unit, VersionChange};
 pub use log::{Damage, EventLog, EventWriter};
 pub use outcome::Outcome;
+#[cfg(windows)]
+pub use run_folder::own_state_folder;
 pub use run_folder::{RunFolder, check_state_folder, state_folder};
 
 use jiff::Timestamp;

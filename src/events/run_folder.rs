@@ -27,6 +27,19 @@ pub fn check_state_folder(state: &Path) -> Result<()> {
     tried.map(drop).map_err(|e| unwritable(state, &e))
 }
 
+/// Makes the state folder, where there is none, and closes it to all but its owner, administrators and the system: it may lie
+/// in a folder that everybody can read. What fails here shows where the folder is written.
+#[cfg(windows)]
+pub fn own_state_folder(state: &Path) {
+    if !state.exists()
+        && std::fs::create_dir_all(state).is_ok()
+        && let Err(error) = crate::platform::windows::rights::close_to_others(state)
+    {
+        // A file system without rights, such as a stick's.
+        tracing::warn!(%error, "the state folder stays open to others");
+    }
+}
+
 fn unwritable(state: &Path, error: &std::io::Error) -> Error {
     Error::bad_input(format!("cannot write the state folder {}", state.display()))
         .because(error)

@@ -31,7 +31,7 @@ impl Screen {
             return Self::PLAIN;
         }
         let width = term.size_checked().map(|(_, columns)| usize::from(columns)).filter(|w| *w > 0);
-        Self { width, colour: wants_colour(|name| std::env::var_os(name)) }
+        Self { width, colour: wants_colour(|name| std::env::var_os(name)) && understands_colour(term) }
     }
 
     pub(super) fn bold(self, text: &str) -> String {
@@ -64,6 +64,11 @@ impl Screen {
     fn paint(self, code: &str, text: &str) -> String {
         if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
+}
+
+/// Consoles of Windows take colours for text until they are told otherwise, which the asking does; older ones never learn it.
+fn understands_colour(term: &Term) -> bool {
+    !cfg!(windows) || term.features().colors_supported()
 }
 
 /// What the environment says of colours; `NO_COLOR` counts when it is not empty.

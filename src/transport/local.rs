@@ -72,12 +72,12 @@ fn apart(command: &mut Command) {
     #[cfg(unix)]
     command.process_group(0);
     #[cfg(windows)]
-    command.creation_flags(CREATE_NEW_PROCESS_GROUP);
+    command.creation_flags(CREATE_NO_WINDOW);
 }
 
-/// A process group of its own, which no Ctrl-C of the console reaches.
+/// A console of its own, that nobody sees: no Ctrl-C, no Ctrl-Break and no closing of the window reaches it.
 #[cfg(windows)]
-const CREATE_NEW_PROCESS_GROUP: u32 = 0x200;
+const CREATE_NO_WINDOW: u32 = 0x0800_0000;
 
 /// Waits for the child's end, reading what it says on standard error; kills it when it stays although the link is closed.
 async fn reap(mut child: Child, stderr: ChildStderr, closed: oneshot::Receiver<()>) -> Option<String> {

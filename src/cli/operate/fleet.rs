@@ -70,6 +70,8 @@ impl Fleet {
     fn read(global: &GlobalOptions, selection: &Selection, sandboxes: Sandboxes) -> Result<Self> {
         let mut inventory = Inventory::load(&global.inventory)?;
         let state = global.state_folder()?;
+        #[cfg(windows)]
+        crate::events::own_state_folder(&state);
         let names: Vec<String> = inventory
             .select(selection)
             .map_err(|e| meant_folder(global, selection, e))?
@@ -284,6 +286,7 @@ fn host_name() -> Option<String> {
 
 #[cfg(not(unix))]
 fn host_name() -> Option<String> {
+    // Windows has it in the environment, which was asked before.
     None
 }
 

@@ -100,7 +100,9 @@ impl Attempt<'_> {
             }
         }
         let Some(agent) = &agent else {
-            self.tried.push("no SSH agent runs".to_owned());
+            let agent =
+                if cfg!(windows) { "no SSH agent runs (neither the service ssh-agent nor Pageant)" } else { "no SSH agent runs" };
+            self.tried.push(agent.to_owned());
             return self.first_of(&usual);
         };
         for key in held {
@@ -266,7 +268,10 @@ impl Attempt<'_> {
             (true, false) => right_key,
             (false, true) => right_password.to_owned(),
             (false, false) if self.methods.contains("publickey") => {
-                "name a private key as `key` in the transport's settings, or add one to your SSH agent (`ssh-add`)".to_owned()
+                let service = if cfg!(windows) { ", which is the service `ssh-agent`" } else { "" };
+                format!(
+                    "name a private key as `key` in the transport's settings, or add one to your SSH agent (`ssh-add`){service}"
+                )
             }
             (false, false) => "name the secret with the account's password as `password` in the transport's settings".to_owned(),
         }

@@ -83,8 +83,9 @@ impl OperatorConfig {
     /// Replaces `~` and the tokens that are in common use.
     fn expand(&self, text: &str, host: &str, user: Option<&str>) -> String {
         let home = self.home.as_ref().map(|h| h.display().to_string()).unwrap_or_default();
-        let text = match text.strip_prefix("~/") {
-            Some(below) => format!("{home}/{below}"),
+        let below = text.strip_prefix("~/").or_else(|| text.strip_prefix("~\\").filter(|_| cfg!(windows)));
+        let text = match below {
+            Some(below) => format!("{home}{}{below}", std::path::MAIN_SEPARATOR),
             None => text.to_owned(),
         };
         text.replace("%d", &home).replace("%h", host).replace("%n", host).replace("%r", user.unwrap_or_default())

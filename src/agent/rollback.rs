@@ -263,10 +263,21 @@ pub(crate) fn carry_out(mut driver: Driver, order: &RollbackOrder) -> Outcome {
         Err(error) => left.push(format!("nothing was undone, because files changed since could not be saved: {error}")),
     }
     name_kept(&driver, &kept);
-    driver.prove_back();
+    if brings_ibex_back(&driver.machine, order) {
+        driver.prove_back();
+    }
+    driver.end_outage();
     remind_of_autostart(&driver);
     driver.run.emit(EventKind::RollbackFinished { ok: left.is_empty(), left: left.clone() });
     driver.finish_rollback(left)
+}
+
+/// True when IBEX ran before the first of the runs that are taken back.
+fn brings_ibex_back(machine: &Machine, order: &RollbackOrder) -> bool {
+    let oldest = order.runs.last().and_then(|run| read(&machine.home.run(run).ok()?).ok());
+    let found = oldest.and_then(|run| run.resume.facts);
+    let active = found.as_ref().and_then(|facts| facts.get("active_system")).and_then(|v| v.as_str());
+    matches!(active, Some("ibex" | "mini"))
 }
 
 /// The file that makes a restart start IBEX is put back with everything else. Under SECI nobody wants that.

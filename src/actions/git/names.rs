@@ -29,7 +29,7 @@ fn problem(name: &str) -> Option<String> {
         }
     }
     let bad_part = |part: &str| part.starts_with('.') || part.ends_with(".lock");
-    if name.starts_with(['-', '/']) || name.ends_with(['/', '.']) || name == "@" || name.split('/').any(bad_part) {
+    if name.starts_with(['-', '/']) || name.ends_with(['/', '.']) || name.split('/').any(bad_part) {
         return Some("git allows no `-`, `/` or `.` at its beginning, and no `/`, `.` or `.lock` at its end".to_owned());
     }
     None

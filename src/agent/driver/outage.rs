@@ -78,10 +78,11 @@ fn may_stop_again(record: &UndoRecord) -> bool {
     matches!(record, UndoRecord::Command(_) | UndoRecord::Service(_) | UndoRecord::Mysql(_))
 }
 
-/// True for a check that holds with whatever release runs.
+/// True for a check that holds when IBEX is back, whatever release it is of.
 fn holds_with_any_release(check: &Check) -> bool {
+    let ibex = check.system.as_ref().is_some_and(|system| system.is.iter().any(|is| is.is_ibex()));
     let any_value = check.pv.as_ref().is_some_and(|pv| pv.is.is_none() && pv.contains.is_none());
-    check.system.is_some() || check.process.is_some() || check.service.is_some() || any_value
+    ibex || any_value
 }
 
 impl Driver {
@@ -137,7 +138,7 @@ impl Driver {
     }
 
     /// IBEX runs again, as far as the run knows.
-    pub(super) fn end_outage(&self) {
+    pub(crate) fn end_outage(&self) {
         let mut outage = locked(&self.outage);
         let ms = match (&outage.started, outage.ended_ms) {
             (Some(Started::Here(at)), None) => millis(at.elapsed()),

@@ -2,8 +2,9 @@
 
 use crate::kill::machine::{is_free, journal, outcome, staged, wait_for};
 use crate::support::{Fleet, Watched};
+use crate::terminal::Terminal;
 use ibexdeploy::rehearsal::{KitShape, TreeShape};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 
@@ -70,25 +71,15 @@ fn what_is_not_staged_when_the_deadline_comes_is_not_stopped_either() {
 
 #[test]
 fn an_interrupt_that_comes_before_a_run_has_begun_ends_the_command_with_its_exit_code() {
+    let fleet = Fleet::new(&KitShape::small().without_git());
+    fleet.make(&[NAME]);
     for signal in ["-INT", "-TERM"] {
-        let fleet = Fleet::empty();
-        // Reading an inventory takes as long as nobody writes it.
-        let inventory = fleet.dir().join("inventory.yaml");
-        assert!(Command::new("mkfifo").arg(&inventory).status().expect("mkfifo").success());
-        let mut command = fleet.command(&["release", NAME, "--yes", "--inventory"]);
-        let mut child = command.arg(&inventory).spawn().expect("the binary starts");
-        // The other end can be opened once somebody reads; held open, it gives the reader nothing.
-        let writer = wait_for("the inventory is being read", || {
-            let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::NONBLOCK;
-            rustix::fs::open(&inventory, flags, rustix::fs::Mode::empty()).ok()
-        });
+        let (mut child, mut terminal) = Terminal::start(&mut fleet.command(&["release", NAME]));
+        terminal.until("Go on?");
         send(signal, &child);
-        let mut said = String::new();
-        child.stderr.take().expect("its words").read_to_string(&mut said).expect("text");
+        terminal.until("interrupted: no run was begun");
         let status = child.wait().expect("its end");
-        drop(writer);
-        assert_eq!((status.code(), status.signal()), (Some(130), None), "{said}");
-        assert!(said.contains("interrupted: no run was begun"), "{said}");
+        assert_eq!((status.code(), status.signal()), (Some(130), None), "{}", terminal.shown);
     }
 }
 

@@ -6,7 +6,7 @@ use windows_sys::Wdk::System::Threading::ProcessIoPriority;
 use windows_sys::Win32::Foundation::{ERROR_MORE_DATA, GetLastError, HANDLE, NTSTATUS};
 use windows_sys::Win32::System::RemoteDesktop::{
     WTS_CURRENT_SERVER_HANDLE, WTS_INFO_CLASS, WTS_SESSION_INFOW, WTSActive, WTSDisconnected, WTSDomainName,
-    WTSEnumerateSessionsW, WTSFreeMemory, WTSQuerySessionInformationW, WTSUserName,
+    WTSEnumerateSessionsW, WTSFreeMemory, WTSGetActiveConsoleSessionId, WTSQuerySessionInformationW, WTSUserName,
 };
 use windows_sys::Win32::System::Shutdown::{
     InitiateSystemShutdownExW, SHTDN_REASON_FLAG_PLANNED, SHTDN_REASON_MAJOR_APPLICATION, SHTDN_REASON_MINOR_MAINTENANCE,
@@ -134,17 +134,27 @@ pub(crate) fn sessions() -> Result<Vec<Session>> {
         // SAFETY: the system has just given so many entries.
         for entry in unsafe { std::slice::from_raw_parts(list, count as usize) } {
             let active = entry.State == WTSActive;
-            let name = told_of_session(entry.SessionId, WTSUserName).filter(|name| !name.is_empty());
-            if let Some(name) = name.filter(|_| active || entry.State == WTSDisconnected) {
-                let domain = told_of_session(entry.SessionId, WTSDomainName).unwrap_or_default();
-                let user = if domain.is_empty() { name } else { format!("{domain}\\{name}") };
-                found.push(Session { id: entry.SessionId, user, active });
+            if active || entry.State == WTSDisconnected {
+                found.extend(session(entry.SessionId, active));
             }
         }
         // SAFETY: what the system gave, freed once.
         unsafe { WTSFreeMemory(list.cast()) };
     }
+    if count == 0 {
+        // Windows lists at least the session of services; Wine lists none, and knows who is at the console.
+        // SAFETY: takes nothing and gives a number.
+        found.extend(session(unsafe { WTSGetActiveConsoleSessionId() }, true));
+    }
     Ok(found)
+}
+
+/// A session, when somebody is logged on in it.
+fn session(id: u32, active: bool) -> Option<Session> {
+    let name = told_of_session(id, WTSUserName).filter(|name| !name.is_empty())?;
+    let domain = told_of_session(id, WTSDomainName).unwrap_or_default();
+    let user = if domain.is_empty() { name } else { format!("{domain}\\{name}") };
+    Some(Session { id, user, active })
 }
 
 fn told_of_session(session: u32, what: WTS_INFO_CLASS) -> Option<String> {

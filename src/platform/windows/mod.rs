@@ -1,6 +1,7 @@
 //! The platform of a real instrument: Windows.
 
 pub(crate) mod access_list;
+mod helper;
 mod in_use;
 pub(crate) mod launch;
 mod machine;

@@ -1,9 +1,10 @@
 //! The few things that only PowerShell can ask Windows for. Each script is a constant; what varies comes through the
 //! environment, so that nothing is ever quoted into one.
 
-use crate::error::{Error, ErrorKind, IoContext, Result};
+use super::helper;
+use crate::error::{Error, ErrorKind, Result};
 use base64::Engine;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// Put before every script: the first error ends it, and what it writes is UTF-8.
 const PROLOGUE: &str = "$ErrorActionPreference = 'Stop'\r\n$ProgressPreference = 'SilentlyContinue'\r\n[Console]::OutputEncoding = [Text.UTF8Encoding]::new($false)\r\n";
@@ -15,15 +16,15 @@ const PROLOGUE: &str = "$ErrorActionPreference = 'Stop'\r\n$ProgressPreference =
 pub(super) fn run(what: &str, script: &str, environment: &[(&str, &str)]) -> Result<String> {
     let mut command = Command::new("powershell.exe");
     command.args(["-NoLogo", "-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass", "-EncodedCommand"]);
-    command.arg(encoded(script)).envs(environment.iter().copied()).stdin(Stdio::null());
-    let output = command.output().cannot(|| format!("{what}: start powershell.exe"))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    command.arg(encoded(script)).envs(environment.iter().copied());
+    // What it is asked for may take hours, and runs as a job, which has a deadline.
+    let said = helper::run(command, None).map_err(|e| e.context(format!("cannot {what}")))?;
+    if said.success {
+        return Ok(said.output);
     }
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
     Err(Error::step_failed(format!("cannot {what}"))
-        .because(format!("powershell.exe ended with {}", output.status))
-        .with_output(said.lines().map(str::to_owned).collect()))
+        .because(format!("powershell.exe ended with exit code {}", said.code))
+        .with_output(said.errors.lines().map(str::to_owned).collect()))
 }
 
 /// The script as `-EncodedCommand` takes it: UTF-16 in base64.

@@ -200,7 +200,7 @@ fn seen_programs(scratch: &Path) -> Result<String> {
     std::fs::create_dir_all(&folder).cannot(|| "make a folder")?;
     let mut child = waiting_program(&folder.join("ioc.exe"))?;
     let pid = child.id();
-    let all = processes::programs(scratch);
+    let all = processes::programs(&scratch.join("builds"));
     let ended = processes::end(pid);
     let _ = child.wait();
     ended?;

@@ -37,10 +37,12 @@ impl Home {
             Some(root) => Some(std::path::absolute(root).cannot(|| format!("find the folder {}", root.display()))?),
             None => None,
         };
-        let folder = match (&root, std::env::var_os("ProgramData")) {
-            (Some(root), _) => root.join(".ibexdeploy"),
-            (None, Some(data)) if cfg!(windows) => PathBuf::from(data).join("ibexdeploy"),
-            (None, _) => {
+        let folder = match &root {
+            Some(root) => root.join(".ibexdeploy"),
+            #[cfg(windows)]
+            None => crate::platform::windows::home(),
+            #[cfg(not(windows))]
+            None => {
                 return Err(Error::usage("this system has no Windows drives, so the agent needs a sandbox")
                     .next("give `--root DIR`, the folder of the sandbox"));
             }

@@ -2,6 +2,7 @@
 
 use super::system::{enable_privilege, last_error, text_of, wide};
 use crate::error::{IoContext, Result};
+use std::path::PathBuf;
 use windows_sys::Wdk::System::Threading::ProcessIoPriority;
 use windows_sys::Win32::Foundation::{ERROR_MORE_DATA, GetLastError, HANDLE, NTSTATUS};
 use windows_sys::Win32::System::RemoteDesktop::{
@@ -34,6 +35,17 @@ const IO_USUAL: u32 = 2;
 unsafe extern "system" {
     /// Sets a property of a process; `windows-sys` does not have it.
     fn NtSetInformationProcess(process: HANDLE, class: i32, value: *const core::ffi::c_void, size: u32) -> NTSTATUS;
+}
+
+/// Where the registry says which folder holds what programs keep for the whole machine.
+const FOLDERS: &str = "SOFTWARE\\Microsoft\\Windows\\CurrentVersion\\Explorer\\Shell Folders";
+
+/// `C:\ProgramData`, where the agent's home lies. Asked of the registry, which administrators write: an environment may be
+/// anybody's, and that of a service is another one than that of a session.
+pub(crate) fn program_data() -> PathBuf {
+    let folders = RegKey::predef(HKEY_LOCAL_MACHINE).open_subkey_with_flags(FOLDERS, KEY_READ);
+    let named = folders.and_then(|key| key.get_value::<String, _>("Common AppData")).ok();
+    named.map(PathBuf::from).filter(|path| path.is_absolute()).unwrap_or_else(|| PathBuf::from("C:\\ProgramData"))
 }
 
 /// The machine's name with its domain, as far as it has one.

@@ -41,10 +41,14 @@ struct Identity {
     host: String,
 }
 
+/// The agent's home on this machine.
+pub(crate) fn home() -> PathBuf {
+    machine::program_data().join("ibexdeploy")
+}
+
 impl Windows {
     pub(super) fn open() -> Self {
-        let data = std::env::var_os("ProgramData").unwrap_or_else(|| "C:\\ProgramData".into());
-        Self { home: Path::new(&data).join("ibexdeploy") }
+        Self { home: home() }
     }
 }
 
@@ -190,6 +194,7 @@ mod tests {
         let machine = Windows::open();
         assert_eq!(machine.name(), "windows");
         assert!(!machine.host_name().is_empty());
+        assert!(home().parent().is_some_and(Path::is_dir));
         assert_eq!(machine.boot_id().unwrap(), machine.boot_id().unwrap());
         assert!(machine.memory().unwrap() > 0);
         assert!(machine.logged_on().is_ok());

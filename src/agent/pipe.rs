@@ -26,7 +26,8 @@ pub(super) fn for_us_alone(options: ListenerOptions<'_>) -> Result<ListenerOptio
 pub(super) fn check_owner(stream: &Stream) -> Result<()> {
     let Stream::NamedPipe(pipe) = stream;
     let owner = rights::owner_of_handle(pipe.inner().as_handle()).cannot(|| "ask whose the worker's pipe is")?;
-    if [Sid::system(), Sid::administrators(), rights::own_account()?].contains(&owner) {
+    let ours = [Sid::system(), Sid::administrators(), rights::own_account()?, rights::own_default_owner()?];
+    if ours.contains(&owner) {
         return Ok(());
     }
     Err(Error::new(ErrorKind::Refused, format!("the worker's pipe belongs to {owner}, who is no administrator"))

@@ -3,13 +3,14 @@
 use super::access_list::{self, Sid};
 use super::system::{enable_privilege, last_error, raw, text_of, token_of, wide, wide_path};
 use crate::error::{Error, Result};
-use std::os::windows::io::{AsRawHandle, BorrowedHandle};
+use std::os::windows::io::{AsRawHandle, BorrowedHandle, OwnedHandle};
 use std::path::Path;
 use std::sync::OnceLock;
 use windows_sys::Win32::Foundation::{ERROR_INSUFFICIENT_BUFFER, GetLastError};
 use windows_sys::Win32::Security::{
     DACL_SECURITY_INFORMATION, GROUP_SECURITY_INFORMATION, GetFileSecurityW, GetKernelObjectSecurity, GetTokenInformation,
-    LookupAccountNameW, LookupAccountSidW, OWNER_SECURITY_INFORMATION, SetFileSecurityW, TOKEN_QUERY, TokenUser,
+    LookupAccountNameW, LookupAccountSidW, OWNER_SECURITY_INFORMATION, SetFileSecurityW, TOKEN_INFORMATION_CLASS, TOKEN_QUERY,
+    TokenOwner, TokenUser,
 };
 use windows_sys::Win32::System::Threading::GetCurrentProcess;
 
@@ -103,20 +104,30 @@ pub(crate) fn own_account() -> Result<Sid> {
     user_of_token(&token)
 }
 
+/// The owner that what this process makes gets, unless it is told otherwise: its account, or the administrators.
+pub(crate) fn own_default_owner() -> Result<Sid> {
+    // SAFETY: a pseudo handle, always valid.
+    let token = token_of(unsafe { GetCurrentProcess() }, TOKEN_QUERY).map_err(|e| Error::io("open the own token", &e))?;
+    sid_of_token(&token, TokenOwner)
+}
+
 /// The account that a token stands for.
-pub(crate) fn user_of_token(token: &std::os::windows::io::OwnedHandle) -> Result<Sid> {
-    // TOKEN_USER: a pointer to the identifier, its attributes, and the identifier itself behind.
-    let mut buffer = vec![0_u64; 32];
-    let mut needed = 0;
-    let size = (buffer.len() * 8) as u32;
+pub(crate) fn user_of_token(token: &OwnedHandle) -> Result<Sid> {
+    sid_of_token(token, TokenUser)
+}
+
+/// The identifier that the answer begins with a pointer to; it stands in the answer itself.
+fn sid_of_token(token: &OwnedHandle, class: TOKEN_INFORMATION_CLASS) -> Result<Sid> {
+    let mut buffer = [0_usize; 32];
+    let (mut needed, size) = (0, size_of_val(&buffer) as u32);
     // SAFETY: the token is open for questions, and the buffer is as long as it is said to be and aligned for a pointer.
-    let told = unsafe { GetTokenInformation(raw(token), TokenUser, buffer.as_mut_ptr().cast(), size, &raw mut needed) };
+    let told = unsafe { GetTokenInformation(raw(token), class, buffer.as_mut_ptr().cast(), size, &raw mut needed) };
     if told == 0 {
         return Err(last_error("ask whose token it is"));
     }
     let bytes: Vec<u8> = buffer.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let behind = 2 * size_of::<usize>();
-    Sid::read(bytes.get(behind..).unwrap_or_default()).ok_or_else(|| Error::internal("the account of a token is not understood"))
+    let at = buffer[0].checked_sub(buffer.as_ptr().addr()).and_then(|at| bytes.get(at..));
+    at.and_then(Sid::read).ok_or_else(|| Error::internal("the account of a token is not understood"))
 }
 
 /// The identifier of an account by its name (`DOMAIN\\name` or `name`).
@@ -198,5 +209,6 @@ mod tests {
         assert!(access_list::owner(&of(&path).unwrap()).is_some());
         std::fs::write(&path, "still mine").unwrap();
         assert!(own_account().unwrap().to_string().starts_with("S-1-5-"));
+        assert!(own_default_owner().unwrap().to_string().starts_with("S-1-5-"));
     }
 }

@@ -75,7 +75,7 @@ impl Machine {
         let host = self.platform.host_name();
         let name = self.home.identity()?.map(|i| i.name);
         let other_name = name.as_deref().is_some_and(|n| !n.eq_ignore_ascii_case(&plan.instrument));
-        if !host.eq_ignore_ascii_case(&plan.host) || other_name {
+        if !is_host(&plan.host, &host) || other_name {
             return Err(Error::new(
                 ErrorKind::Refused,
                 format!(
@@ -88,5 +88,39 @@ impl Machine {
             .next("check `host` in the inventory"));
         }
         Ok(())
+    }
+}
+
+/// Whether a machine is the one that the inventory means. A machine may know itself by its first name alone, or be named by an
+/// address, which it cannot compare; the keys and certificates of its services have told who it is by then.
+fn is_host(planned: &str, own: &str) -> bool {
+    let first = |name: &str| name.split('.').next().unwrap_or(name).to_ascii_lowercase();
+    let whole = planned.contains('.') && own.contains('.');
+    planned.eq_ignore_ascii_case(own) || (!whole && first(planned) == first(own)) || planned.parse::<std::net::IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_may_know_its_first_name_only() {
+        for (planned, own) in [
+            ("NDXLOQ.isis.cclrc.ac.uk", "ndxloq"),
+            ("ndxloq", "NDXLOQ.isis.cclrc.ac.uk"),
+            ("NDXLOQ.isis.cclrc.ac.uk", "NDXLOQ.ISIS.cclrc.ac.uk"),
+            ("10.1.2.3", "NDXLOQ"),
+            ("fe80::1", "NDXLOQ"),
+        ] {
+            assert!(is_host(planned, own), "{planned} {own}");
+        }
+        for (planned, own) in [
+            ("NDXLOQ.isis.cclrc.ac.uk", "NDXLOQ.elsewhere.org"),
+            ("NDXLOQ", "NDXLOQ2"),
+            ("NDXLOQ.isis.cclrc.ac.uk", "NDX"),
+            ("NDXLOQ", "10.1.2.3"),
+        ] {
+            assert!(!is_host(planned, own), "{planned} {own}");
+        }
     }
 }

@@ -6,10 +6,14 @@
 #[path = "../support/command.rs"]
 mod command;
 mod damage;
+#[path = "../support/kdc.rs"]
+mod kdc;
 mod kerberos;
 mod logon;
 mod quotas;
 #[path = "../support/sandbox.rs"]
 mod sandbox;
+#[path = "../support/service.rs"]
+mod service;
 mod support;
 mod whole;

@@ -9,12 +9,12 @@ try {
   }
   $from = [Console]::OpenStandardInput()
   $to = [IO.File]::Open($file, 'CreateNew', 'Write', 'None')
-  try { $from.CopyTo($to, 1MB); $to.Flush($true) } finally { $to.Close() }
+  try { $from.CopyTo($to, 1048576); $to.Flush($true) } finally { $to.Close() }
   $reader = [IO.File]::OpenRead($file)
   try { $hash = [Security.Cryptography.SHA256]::Create().ComputeHash($reader) } finally { $reader.Close() }
   $hash = [BitConverter]::ToString($hash).Replace('-', '')
   if ($hash -ne '@SHA256@') { throw 'what arrived is not what was sent' }
-  & $file agent install --build @BUILD@
+  & $file agent install --build '@BUILD@'
   $code = $LASTEXITCODE
 } catch {
   [Console]::Error.WriteLine('bring: ' + $_.Exception.Message)

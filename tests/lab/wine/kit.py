@@ -93,7 +93,7 @@ def make_kits(source, target, site, also_linux=False):
             continue
         half = Path(target) / f".half-{release.name}"
         shutil.rmtree(half, ignore_errors=True)
-        # The machines have no git program.
-        shutil.copytree(release, half, symlinks=True, ignore=shutil.ignore_patterns(".git", ".rehearsal-kit"))
+        # The machines have no git program, and the rehearsal's database server is Linux' own.
+        shutil.copytree(release, half, symlinks=True, ignore=shutil.ignore_patterns(".git", ".rehearsal-kit", "MySQL"))
         put_programs(half / "EPICS", site, also_linux)
         half.rename(there)

@@ -5,6 +5,7 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::events::Unit;
 use crate::files;
 use crate::paths::Place;
+use crate::platform::is_logged_on;
 use crate::playbook::RunAs;
 use secrecy::ExposeSecret;
 use std::path::PathBuf;
@@ -168,12 +169,6 @@ fn account(cx: &StepContext<'_>) -> Result<Option<String>> {
         return Err(nobody_logged_on(&account.user));
     }
     Ok(Some(account.user.clone()))
-}
-
-/// True when one of the sessions is the user's; a domain in front and case do not count.
-pub(super) fn is_logged_on(sessions: &[String], user: &str) -> bool {
-    let plain = |name: &str| name.rsplit('\\').next().unwrap_or(name).to_lowercase();
-    sessions.iter().any(|s| plain(s) == plain(user))
 }
 
 pub(super) fn nobody_logged_on(user: &str) -> Error {

@@ -221,6 +221,13 @@ pub trait Platform: Send + Sync {
     fn windows_path(&self, native: &Path) -> Option<WinPath>;
 }
 
+/// True when one of the sessions is the user's. Windows puts the name of a domain or of the machine in front, which does not
+/// count, and neither does case.
+pub fn is_logged_on(sessions: &[String], user: &str) -> bool {
+    let plain = |name: &str| name.rsplit('\\').next().unwrap_or(name).to_lowercase();
+    sessions.iter().any(|session| plain(session) == plain(user))
+}
+
 /// What a service is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServiceStatus {
@@ -322,5 +329,18 @@ impl ProcessInfo {
     /// True when the working folder is the folder (a resolved path) or lies in it.
     pub fn stands_below(&self, folder: &Path) -> bool {
         self.folder.as_deref().is_some_and(|f| f.starts_with(folder))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_logged_on_may_have_a_domain_in_front() {
+        let sessions = ["NDXLARMOR\\Spudulike".to_owned(), "gamekeeper".to_owned()];
+        assert!(is_logged_on(&sessions, "spudulike"));
+        assert!(is_logged_on(&sessions, "ISIS\\gamekeeper"));
+        assert!(!is_logged_on(&sessions, "spud"));
     }
 }

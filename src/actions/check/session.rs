@@ -2,8 +2,9 @@
 
 use super::{Finding, Look};
 use crate::actions::StepContext;
-use crate::actions::external::{is_logged_on, nobody_logged_on};
+use crate::actions::external::nobody_logged_on;
 use crate::error::{Error, Result};
+use crate::platform::is_logged_on;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -9,6 +9,7 @@ use crate::agent::stranded::is_unproven;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{EventKind, Outcome};
 use crate::plan::PlanStep;
+use crate::platform::is_logged_on;
 use crate::playbook::{Phase, RunAs};
 use crate::template;
 use crate::units::{Size, millis};
@@ -92,7 +93,7 @@ impl Driver {
         let Some(step) = later.iter().filter(needs).find(runs) else { return Ok(()) };
         let Some(account) = self.run.plan.accounts.get("instrument").filter(|a| a.logged_on) else { return Ok(()) };
         let present = self.machine.platform.logged_on()?;
-        if present.iter().any(|user| user.eq_ignore_ascii_case(&account.user)) {
+        if is_logged_on(&present, &account.user) {
             return Ok(());
         }
         let error = Error::new(

@@ -23,7 +23,6 @@ fn kill(pid: u32) {
 }
 
 #[test]
-#[ignore = "not seen to pass yet: cargo test --test windows -- --ignored"]
 fn whoever_is_killed_the_machine_has_the_new_release_or_the_old_one() {
     let Some(machines) = Machines::up(1, "wine-ssh") else { return };
     let name = machines.names[0].as_str();

@@ -53,7 +53,6 @@ fn by_winrm(name: &str, settings: &Settings, account: &Value) -> String {
 }
 
 #[test]
-#[ignore = "not seen to pass yet: cargo test --test windows -- --ignored"]
 fn sandboxes_and_windows_over_ssh_and_winrm_are_released_in_one_run() {
     let Some(machines) = Machines::up_with(2, "wine-ssh", &["--also-linux"]) else { return };
     let sandboxes = Sandboxes::up(&machines.dir().join("boxes"), &machines.kits());

@@ -54,7 +54,6 @@ fn runs_well(machines: &Machines, inventory: &Path, arguments: &[&str]) -> Ended
 }
 
 #[test]
-#[ignore = "not seen to pass yet: cargo test --test windows -- --ignored"]
 fn three_machines_are_released_and_rolled_back_by_ntlm_basic_and_kerberos() {
     let Some(machines) = Machines::up(3, "wine-winrm") else { return };
     let Some(basic) = service(&machines, BASIC, &["--auth", "basic", "--tls"]) else { return };

@@ -31,8 +31,12 @@ impl Operator {
         let dir = tempfile::Builder::new().prefix("ibo").tempdir_in("/tmp").expect("a folder in /tmp");
         let operator = Self { dir };
         run(Command::new("cp").arg("-a").arg(prefix).arg(operator.prefix()));
+        operator.mend_the_word_start();
         // Without a server that stays, every program starts a machine anew.
         run(operator.wine("wineserver").arg("-p"));
+        let mut told = operator.wine("wine");
+        told.args(["reg", "add", r"HKCU\Software\Wine\DllOverrides", "/v", "start.exe", "/d", "native", "/f"]);
+        run(told.stdout(Stdio::null()));
         std::fs::create_dir_all(operator.program().parent().expect("a folder")).expect("a folder");
         run(Command::new("cp").arg(built).arg(operator.program()));
         std::fs::create_dir_all(operator.repository()).expect("a folder");
@@ -40,6 +44,15 @@ impl Operator {
             run(Command::new("cp").arg("-r").arg(Path::new(REPOSITORY).join(part)).arg(operator.repository()));
         }
         Some(operator)
+    }
+
+    /// Wine takes `start_ibex_server.bat` for its command `start`, Windows does not; `tests/lab/wine/start.c` says how that is
+    /// mended.
+    fn mend_the_word_start(&self) {
+        let system = self.drive().join("windows/system32");
+        std::fs::rename(system.join("start.exe"), system.join("start-wine.exe")).expect("Wine's own");
+        let source = Path::new(REPOSITORY).join("tests/lab/wine/start.c");
+        run(Command::new("x86_64-w64-mingw32-gcc").args(["-O2", "-s", "-o"]).arg(system.join("start.exe")).arg(source));
     }
 
     pub(crate) fn dir(&self) -> &Path {

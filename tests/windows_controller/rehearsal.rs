@@ -20,7 +20,6 @@ fn differences(operator: &Operator, name: &str, version: &str) -> Vec<String> {
 }
 
 #[test]
-#[ignore = "the agent of a sandbox does not answer under Wine: `no hello from the agent within 15s`"]
 fn a_release_is_rehearsed_repeated_and_taken_back() {
     let Some(operator) = Operator::new() else { return };
     let names = NAMES.join(",");
@@ -51,7 +50,6 @@ fn a_release_is_rehearsed_repeated_and_taken_back() {
 }
 
 #[test]
-#[ignore = "the agent of a sandbox does not answer under Wine: `no hello from the agent within 15s`"]
 fn a_failed_proof_takes_all_back_and_a_measuring_instrument_is_left_alone() {
     let Some(operator) = Operator::new() else { return };
     operator.runs_well(&["release", "NDXLARMOR,NDXLOQ", "--rehearse", "--yes", "--tags", "client"]);
@@ -91,7 +89,6 @@ fn let_go(operator: &Operator) {
 }
 
 #[test]
-#[ignore = "the agent of a sandbox does not answer under Wine: `no hello from the agent within 15s`"]
 fn ctrl_c_finishes_what_is_open_and_takes_it_back() {
     let Some(operator) = Operator::new() else { return };
     with_a_stop_that_waits(&operator);
@@ -111,7 +108,6 @@ fn ctrl_c_finishes_what_is_open_and_takes_it_back() {
 }
 
 #[test]
-#[ignore = "the agent of a sandbox does not answer under Wine: `no hello from the agent within 15s`"]
 fn a_run_is_led_by_one_controller_and_an_instrument_has_one_run() {
     let Some(operator) = Operator::new() else { return };
     with_a_stop_that_waits(&operator);

@@ -340,12 +340,16 @@ impl Follower<'_> {
         }
     }
 
-    /// Asks for the run, or for it to go on. Submitting again is how a restarted worker gets the secrets.
+    /// Asks for the run, or for it to go on. Submitting again is how a restarted worker gets the secrets, also from a controller
+    /// that goes on with a run.
     async fn begin(&mut self, link: &Voice) -> Result<()> {
         self.asked = true;
         self.caught_up = false;
         match &self.start {
             Start::Submit(submission) if !self.taken || !submission.secrets.is_empty() => {
+                link.submit(self.target.plan.clone(), submission.clone()).await
+            }
+            Start::Follow { submit: Some(submission), .. } if !submission.secrets.is_empty() => {
                 link.submit(self.target.plan.clone(), submission.clone()).await
             }
             Start::Rollback { run, options } if !self.taken => link.rollback(run, options.clone()).await,

@@ -39,7 +39,8 @@ fn three_machines_are_updated_hotfixed_backed_up_and_rolled_back() {
         assert_eq!(zipped_version(&machines, name), Some(NEWER.to_owned()), "{name}");
     }
 
-    let back = machines.runs_well(&["rollback", "--all", "--yes"]);
+    let run = released.events[0]["run"].as_str().expect("a run");
+    let back = machines.runs_well(&["rollback", "--all", "--yes", "--run", run]);
     for (name, before) in names.iter().zip(&before) {
         assert_eq!(back.outcome(name), "rolled_back", "{}", back.story());
         assert_eq!(differences(before, &machines.installed(name)), [""; 0], "{name}");

@@ -33,10 +33,9 @@ impl Operator {
         run(Command::new("cp").arg("-a").arg(prefix).arg(operator.prefix()));
         operator.mend_the_word_start();
         // Without a server that stays, every program starts a machine anew.
-        run(operator.wine("wineserver").arg("-p"));
-        let mut told = operator.wine("wine");
-        told.args(["reg", "add", r"HKCU\Software\Wine\DllOverrides", "/v", "start.exe", "/d", "native", "/f"]);
-        run(told.stdout(Stdio::null()));
+        quietly(operator.wine("wineserver").arg("-p"));
+        let told = ["reg", "add", r"HKCU\Software\Wine\DllOverrides", "/v", "start.exe", "/d", "native", "/f"];
+        quietly(operator.wine("wine").args(told));
         std::fs::create_dir_all(operator.program().parent().expect("a folder")).expect("a folder");
         run(Command::new("cp").arg(built).arg(operator.program()));
         std::fs::create_dir_all(operator.repository()).expect("a folder");
@@ -158,6 +157,12 @@ impl Drop for Operator {
             let _ = self.wine("wineserver").arg(option).status();
         }
     }
+}
+
+/// Runs a program that must end well, and that leaves others running: they would keep a pipe of ours open.
+fn quietly(command: &mut Command) {
+    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("it starts");
+    assert!(status.success(), "{command:?}: {status}");
 }
 
 /// Runs a program that must end well.

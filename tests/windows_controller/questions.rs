@@ -58,7 +58,7 @@ fn kits_are_read_wherever_their_folder_is() {
         for question in [&["kit", "verify"][..], &["kit", "list"], &["plan", "release", "NDXLARMOR"]] {
             let here = on_linux(&[question, &["--kits", kits]].concat(), &state);
             let there = operator.run(&[question, &["--kits", there]].concat());
-            assert_eq!((here.code, there.code), (0, 0), "{question:?}: {}{}", here.story(), there.story());
+            assert_eq!(here.code, there.code, "{question:?}: {}{}", here.story(), there.story());
             let lines = |ended: &Ended| -> Vec<String> {
                 let folders = ["Kits of October", "deployment"];
                 let lines = said(ended).lines().map(str::to_owned).collect::<Vec<_>>();
@@ -91,7 +91,8 @@ fn files_with_windows_line_ends_are_read_and_their_mistakes_found_on_the_same_li
     std::fs::write(operator.repository().join("playbooks/note.yaml"), note).expect("written");
     let wrong = operator.run(&["playbook", "check", "note"]);
     assert_eq!(wrong.code, 2, "{}", wrong.story());
-    assert!(wrong.stderr.contains("note.yaml:4:5") && wrong.stderr.contains("`remind`"), "{}", wrong.stderr);
+    let told = wrong.story();
+    assert!(told.contains("note.yaml:4:5") && told.contains("`remind`"), "{told}");
 }
 
 #[test]
@@ -102,7 +103,7 @@ fn the_operators_own_settings_lie_where_windows_has_them() {
     // The home folder, a drive, and a folder beside the file.
     let inventory = operator.profile().join("my inventory");
     std::fs::rename(operator.repository().join("inventory"), &inventory).expect("moved");
-    let text = "inventory: ~\\my inventory\r\nplaybooks: 'C:\\IBEX deployment\\playbooks'\r\nstate: kept here\r\n";
+    let text = "inventory: ~\\my inventory\\ndx.yaml\r\nplaybooks: 'C:\\IBEX deployment\\playbooks'\r\nstate: kept here\r\n";
     std::fs::write(settings.join("config.yaml"), text).expect("written");
     let listed = operator.run(&["inventory", "list", "NDXZOOM"]);
     assert!(listed.code == 0 && listed.stdout.contains("NDXZOOM"), "{}", listed.story());

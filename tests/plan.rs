@@ -436,7 +436,7 @@ fn the_shipped_playbooks_fit_the_shipped_inventory() {
         for file in component.manifest.files.iter().filter(|f| f.path.to_string().ends_with("VERSION.txt")) {
             let file = file.path.under(&component.folder);
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-            std::fs::write(file, "26.9.0\r\n").unwrap();
+            std::fs::write(file, format!("{}\r\n", component.release)).unwrap();
         }
     }
     for listed in playbook::list(Path::new("playbooks")).unwrap() {

@@ -329,10 +329,6 @@ impl Platform for World {
     fn name(&self) -> &'static str {
         "sandbox"
     }
-    // With accounts, as a machine has them.
-    fn is_sandbox(&self) -> bool {
-        false
-    }
     fn host_name(&self) -> String {
         "NDXTEST".to_owned()
     }

@@ -20,6 +20,7 @@ fn differences(operator: &Operator, name: &str, version: &str) -> Vec<String> {
 }
 
 #[test]
+#[ignore = "minutes under Wine, and not seen to its end there yet: cargo nextest run --test windows_controller --run-ignored all"]
 fn a_release_is_rehearsed_repeated_and_taken_back() {
     let Some(operator) = Operator::new() else { return };
     let names = NAMES.join(",");
@@ -50,6 +51,7 @@ fn a_release_is_rehearsed_repeated_and_taken_back() {
 }
 
 #[test]
+#[ignore = "minutes under Wine, and not seen to its end there yet: cargo nextest run --test windows_controller --run-ignored all"]
 fn a_failed_proof_takes_all_back_and_a_measuring_instrument_is_left_alone() {
     let Some(operator) = Operator::new() else { return };
     operator.runs_well(&["release", "NDXLARMOR,NDXLOQ", "--rehearse", "--yes", "--tags", "client"]);
@@ -89,6 +91,7 @@ fn let_go(operator: &Operator) {
 }
 
 #[test]
+#[ignore = "minutes under Wine, and not seen to its end there yet: cargo nextest run --test windows_controller --run-ignored all"]
 fn ctrl_c_finishes_what_is_open_and_takes_it_back() {
     let Some(operator) = Operator::new() else { return };
     with_a_stop_that_waits(&operator);
@@ -108,6 +111,7 @@ fn ctrl_c_finishes_what_is_open_and_takes_it_back() {
 }
 
 #[test]
+#[ignore = "minutes under Wine, and not seen to its end there yet: cargo nextest run --test windows_controller --run-ignored all"]
 fn a_run_is_led_by_one_controller_and_an_instrument_has_one_run() {
     let Some(operator) = Operator::new() else { return };
     with_a_stop_that_waits(&operator);

@@ -77,7 +77,8 @@ pub fn estimate(from: &EstimateFrom) -> Estimate {
     let same = || from.past.iter().filter(|p| p.playbook == from.playbook);
     let real: Vec<&PastRun> = same().filter(|p| !p.rehearsal).collect();
     let used = if real.is_empty() { same().collect() } else { real.clone() };
-    let outage_ms = middle(used.iter().map(|p| p.outage_ms));
+    // Where IBEX did not run, as on new sandboxes, nothing was stopped: then all that comes after staging counts.
+    let outage_ms = middle(used.iter().map(|p| if p.outage_ms == 0 { p.work_ms } else { p.outage_ms }));
     let work_ms = middle(used.iter().map(|p| p.work_ms)).unwrap_or(0);
     assumptions.push(match used.as_slice() {
         [] => "nothing is known of the time that the steps themselves take: no past run tells".to_owned(),

@@ -412,6 +412,9 @@ fn an_estimate_says_what_it_takes_for_granted() {
         20261123-220000-abcdef)
       - 30 instruments work at once, so in 2 rounds
     ");
+    // IBEX did not run there, so that nothing was stopped.
+    from.past = vec![PastRun { outage_ms: 0, ..played.clone() }];
+    assert_eq!(estimate(&from).outage_ms, Some(1_500));
     from.past = vec![played];
     assert_snapshot!(estimate(&from).text(columns(80)), @r"
     The real thing, estimated:

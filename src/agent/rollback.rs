@@ -104,11 +104,11 @@ fn refuse_under_ibex(machine: &Machine, runs: &[Finished]) -> Result<()> {
     let Some(newest) = runs.first() else { return Ok(()) };
     let mut ibex = Systems::now(&*machine.platform, &machine.drives, &newest.plan.places)?.active().is_ibex();
     for run in runs {
-        let found = run.resume.facts.as_ref().and_then(|facts| facts.get("active_system")).and_then(|v| v.as_str());
+        let found = run.resume.facts.as_ref().and_then(ActiveSystem::in_facts);
         if run.plan.playbook == SWITCH {
             // Taken back, it makes that active which was so before.
-            ibex = matches!(found, Some("ibex" | "mini"));
-        } else if ibex && found == Some("seci") && run.resume.open_intents().any(|i| replaces_programs(&i.record)) {
+            ibex = found.is_some_and(ActiveSystem::is_ibex);
+        } else if ibex && found == Some(ActiveSystem::Seci) && run.resume.open_intents().any(|i| replaces_programs(&i.record)) {
             return Err(Error::new(
                 ErrorKind::Refused,
                 format!("the run {} was made while SECI was active, and IBEX runs now: it would not be stopped", run.plan.run),
@@ -275,9 +275,8 @@ pub(crate) fn carry_out(mut driver: Driver, order: &RollbackOrder) -> Outcome {
 /// True when IBEX ran before the first of the runs that are taken back.
 fn brings_ibex_back(machine: &Machine, order: &RollbackOrder) -> bool {
     let oldest = order.runs.last().and_then(|run| read(&machine.home.run(run).ok()?).ok());
-    let found = oldest.and_then(|run| run.resume.facts);
-    let active = found.as_ref().and_then(|facts| facts.get("active_system")).and_then(|v| v.as_str());
-    matches!(active, Some("ibex" | "mini"))
+    let facts = oldest.and_then(|run| run.resume.facts);
+    facts.as_ref().and_then(ActiveSystem::in_facts).is_some_and(ActiveSystem::is_ibex)
 }
 
 /// The file that makes a restart start IBEX is put back with everything else. Under SECI nobody wants that.

@@ -48,9 +48,7 @@ impl Kit {
 }
 
 fn open_store(global: &GlobalOptions) -> Result<KitStore> {
-    let state = global.state_folder()?;
-    #[cfg(windows)]
-    crate::events::own_state_folder(&state);
+    let state = global.own_state_folder()?;
     Ok(KitStore::open(&kits_folder(global)?, &state.join("cache")))
 }
 

@@ -60,6 +60,17 @@ impl GlobalOptions {
         events::state_folder(self.state.as_deref())
     }
 
+    /// The same, for a command that writes there: on Windows it is closed to others when it is made.
+    ///
+    /// # Errors
+    /// As [`Self::state_folder`].
+    pub fn own_state_folder(&self) -> Result<PathBuf> {
+        let state = self.state_folder()?;
+        #[cfg(windows)]
+        events::own_state_folder(&state);
+        Ok(state)
+    }
+
     /// What standard output can show: nothing but text when plain lines are wanted.
     pub fn screen(&self) -> Screen {
         if self.output == Some(OutputForm::Plain) { Screen::PLAIN } else { Screen::of_stdout() }

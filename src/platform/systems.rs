@@ -3,6 +3,8 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// Programs of SECI, wherever they lie. LabVIEW is none: IBEX may have it running for devices of its own.
 pub const SECI_PROGRAMS: [&str; 3] = ["SeciUserInterface.exe", "SECIStartup.exe", "SECI.exe"];
@@ -44,6 +46,11 @@ impl ActiveSystem {
             Self::Seci => "SECI",
             Self::None => "no control system",
         }
+    }
+
+    /// The one among facts that a run has kept.
+    pub fn in_facts(facts: &BTreeMap<String, Value>) -> Option<Self> {
+        Self::deserialize(facts.get("active_system")?).ok()
     }
 
     /// True when programs of IBEX run, in full or in mini mode.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// Components of the kit: name, the folder inside that is the tree, the installed tree in a sandbox.
 pub(crate) const COMPONENTS: [(&str, &str, &str); 3] = [
@@ -117,4 +118,19 @@ pub(crate) fn tree(folder: &Path) -> BTreeMap<String, String> {
         .filter_map(|l| l.split_once("  "))
         .map(|(hash, path)| (path.trim_start_matches("./").to_owned(), hash.to_owned()))
         .collect()
+}
+
+/// Asks again until there is an answer.
+///
+/// # Panics
+/// With `what` when the limit is over.
+pub(crate) fn wait_within<T>(limit: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(begun.elapsed() < limit, "{what}: not within {} s", limit.as_secs());
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

@@ -1,10 +1,11 @@
 //! What other programs say about a sandbox: files with their modes, the journal, the lock, the server.
 
+use super::command::wait_within;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// No wait of these tests takes longer than this unless something hangs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(90);
@@ -13,15 +14,8 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(90);
 ///
 /// # Panics
 /// With `what` when the limit is over.
-pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(begun.elapsed() < LIMIT, "{what}: not within {} s", LIMIT.as_secs());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+pub(crate) fn wait_for<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    wait_within(LIMIT, what, ask)
 }
 
 /// Files and folders of what is installed, with type, mode, owner and content.

@@ -1,12 +1,12 @@
 //! Wine instruments of one test: `scripts/fleet` starts and removes them.
 
-use crate::command::{Ended, Watched};
+use crate::command::{Ended, Watched, wait_within};
 use ibexdeploy::rehearsal::{KitShape, make_kits};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ibexdeploy");
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
@@ -35,15 +35,8 @@ fn windows_build() -> Option<PathBuf> {
 ///
 /// # Panics
 /// With `what` when the limit is over.
-pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(begun.elapsed() < LIMIT, "{what}: not within {} s", LIMIT.as_secs());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+pub(crate) fn wait_for<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    wait_within(LIMIT, what, ask)
 }
 
 /// Machines, releases, inventory and state of one test.

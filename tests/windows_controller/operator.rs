@@ -1,9 +1,9 @@
 //! An operator's PC: a Wine prefix of its own, with ibexdeploy and a copy of the repository's inventory and playbooks.
 
-use crate::command::Ended;
+use crate::command::{Ended, wait_within};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -175,13 +175,6 @@ pub(crate) fn run(command: &mut Command) {
 ///
 /// # Panics
 /// With `what` when the limit is over.
-pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(seen) = look() {
-            return seen;
-        }
-        assert!(begun.elapsed() < LIMIT, "{what}: not within {} s", LIMIT.as_secs());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+pub(crate) fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    wait_within(LIMIT, what, look)
 }

@@ -14,9 +14,24 @@ use windows as system;
 pub use system::log_to_home;
 pub(super) use system::start_worker;
 
+use super::home::Home;
+use crate::error::{IoContext, Result};
 use std::fmt;
+use std::fs::{File, OpenOptions};
 use std::process::{Child, Command};
 use std::str::FromStr;
+
+/// A worker's log is begun anew when it is larger than this.
+const LOG_LIMIT: u64 = 4 << 20;
+
+/// Opens the log of a home's worker, to go on with it.
+fn open_log(home: &Home) -> Result<File> {
+    let path = home.folder().join("worker.log");
+    let large = std::fs::metadata(&path).is_ok_and(|m| m.len() > LOG_LIMIT);
+    let mut options = OpenOptions::new();
+    options.create(true).write(true).append(!large).truncate(large);
+    options.open(&path).cannot(|| format!("write {}", path.display()))
+}
 
 /// A process that leads what it started: [`own_session`] made it so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,27 +1,16 @@
 //! Sessions of Unix.
 
-use super::Leader;
+use super::{Leader, open_log};
 use crate::agent::builds;
 use crate::agent::home::Home;
 use crate::error::{IoContext, Result};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process};
 use std::process::{Command, Stdio};
 
-/// A worker's log is begun anew when it is larger than this.
-const LOG_LIMIT: u64 = 4 << 20;
-
 /// Starts the worker of a home, which outlives this process.
 pub(in crate::agent) fn start_worker(home: &Home) -> Result<()> {
     let executable = builds::for_worker(home)?;
-    let path = home.folder().join("worker.log");
-    let large = std::fs::metadata(&path).is_ok_and(|m| m.len() > LOG_LIMIT);
-    let log = std::fs::OpenOptions::new()
-        .create(true)
-        .write(true)
-        .append(!large)
-        .truncate(large)
-        .open(&path)
-        .cannot(|| format!("write {}", path.display()))?;
+    let log = open_log(home)?;
     let mut command = Command::new(&executable);
     command.args(["agent", "worker"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     if let Some(root) = home.root() {

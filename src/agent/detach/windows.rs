@@ -1,20 +1,16 @@
 //! Windows: a service where the agent works on the machine itself, a process outside of the caller's job where not.
 
-use super::Leader;
+use super::{Leader, open_log};
 use crate::agent::home::Home;
 use crate::agent::{builds, service};
 use crate::error::{IoContext, Result};
 use crate::platform::windows::{launch, processes};
-use std::fs::OpenOptions;
 use std::os::windows::io::IntoRawHandle;
 use std::os::windows::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use windows_sys::Win32::System::Console::{STD_ERROR_HANDLE, SetStdHandle};
 use windows_sys::Win32::System::Threading::{CREATE_NEW_PROCESS_GROUP, CREATE_NO_WINDOW};
-
-/// A worker's log is begun anew when it is larger than this.
-const LOG_LIMIT: u64 = 4 << 20;
 
 /// Starts the worker of a home, which outlives this process and the session that it runs in. As a service it is nobody's
 /// child, has the system's rights, and may run programs in the session of whoever is logged on. An account that may not
@@ -36,14 +32,11 @@ pub(in crate::agent) fn start_worker(home: &Home) -> Result<()> {
 /// # Errors
 /// When it cannot be written.
 pub fn log_to_home(root: Option<&Path>) -> Result<()> {
-    let path = Home::open(root)?.folder().join("worker.log");
-    let large = std::fs::metadata(&path).is_ok_and(|m| m.len() > LOG_LIMIT);
-    let mut options = OpenOptions::new();
-    options.create(true).write(true).append(!large).truncate(large);
-    let log = options.open(&path).cannot(|| format!("write {}", path.display()))?;
+    let home = Home::open(root)?;
+    let log = open_log(&home)?;
     // SAFETY: the handle is open and given away: it is the standard error from here to the end of the process.
     if unsafe { SetStdHandle(STD_ERROR_HANDLE, log.into_raw_handle()) } == 0 {
-        return Err(std::io::Error::last_os_error()).cannot(|| format!("log to {}", path.display()));
+        return Err(std::io::Error::last_os_error()).cannot(|| format!("log to {}", home.folder().join("worker.log").display()));
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use crate::events::{EventKind, Outcome};
 use crate::locks::locked;
 use crate::plan::{InstrumentPlan, PlanStep};
 use crate::platform::facts::Systems;
+use crate::platform::systems::ActiveSystem;
 use crate::playbook::Phase;
 use crate::template;
 use crate::units::millis;
@@ -115,7 +116,7 @@ impl Driver {
 
     /// An outage may begin, where IBEX ran when the run began.
     fn presume_outage(&self) {
-        let ran = self.facts.get("active_system").and_then(|v| v.as_str()).is_some_and(|s| matches!(s, "ibex" | "mini"));
+        let ran = ActiveSystem::in_facts(&self.facts).is_some_and(ActiveSystem::is_ibex);
         let mut outage = locked(&self.outage);
         if ran && outage.started.is_none() {
             *outage = Outage { started: Some(Started::Here(Instant::now())), presumed: true, ended_ms: None };

@@ -69,9 +69,7 @@ impl Fleet {
 
     fn read(global: &GlobalOptions, selection: &Selection, sandboxes: Sandboxes) -> Result<Self> {
         let mut inventory = Inventory::load(&global.inventory)?;
-        let state = global.state_folder()?;
-        #[cfg(windows)]
-        crate::events::own_state_folder(&state);
+        let state = global.own_state_folder()?;
         let names: Vec<String> = inventory
             .select(selection)
             .map_err(|e| meant_folder(global, selection, e))?

@@ -60,6 +60,17 @@ impl Sandbox {
     }
 }
 
+/// Whether a command line is that of an agent of the sandbox below `root` (a resolved path): a relay, a worker, a wrapper of a job.
+fn serves(words: &[String], root: &Path) -> bool {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let resolved = |folder: &str| Path::new(folder).canonicalize().ok();
+    match words[..] {
+        [_, "agent", "attach" | "worker" | "updates", "--root", folder, ..] => resolved(folder).is_some_and(|f| f == root),
+        [_, "agent", "job", folder] => resolved(folder).is_some_and(|f| f.starts_with(root)),
+        _ => false,
+    }
+}
+
 impl Platform for Sandbox {
     fn name(&self) -> &'static str {
         "sandbox"

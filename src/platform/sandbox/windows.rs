@@ -1,5 +1,6 @@
 //! What a sandbox is made of on Windows: that of the machine, of which the sandbox is a folder.
 
+use super::serves;
 use crate::error::{Error, ErrorKind, Result};
 use crate::platform::windows::{Windows, plain, processes};
 use crate::platform::{Platform, ProcessInfo};
@@ -38,17 +39,6 @@ pub(super) fn programs_below(root: &Path) -> Result<Vec<ProcessInfo>> {
 pub(super) fn agents(root: &Path) -> Result<Vec<u32>> {
     let others = processes::snapshot()?.into_iter().map(|entry| entry.pid).filter(|pid| *pid != std::process::id());
     Ok(others.filter(|pid| serves(&processes::words(*pid), root)).collect())
-}
-
-/// Whether a command line is that of an agent of the sandbox.
-fn serves(words: &[String], root: &Path) -> bool {
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let resolved = |folder: &str| Path::new(folder).canonicalize().ok();
-    match words[..] {
-        [_, "agent", "attach" | "worker" | "updates", "--root", folder, ..] => resolved(folder).is_some_and(|f| f == root),
-        [_, "agent", "job", folder] => resolved(folder).is_some_and(|f| f.starts_with(root)),
-        _ => false,
-    }
 }
 
 pub(super) fn free_space(path: &Path) -> Result<u64> {

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::platform::ProcessInfo;
+use crate::platform::sandbox::serves;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -30,7 +31,7 @@ pub(in super::super) fn programs_below(root: &Path) -> Result<Vec<ProcessInfo>> 
 pub(in super::super) fn agents(root: &Path) -> Result<Vec<u32>> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Ok(Vec::new()) };
     let pids = entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    let others = pids.filter(|pid| *pid != std::process::id() && Process::read(*pid).is_some_and(|p| p.is_agent_of(root)));
+    let others = pids.filter(|pid| *pid != std::process::id() && Process::read(*pid).is_some_and(|p| serves(&p.arguments, root)));
     Ok(others.collect())
 }
 
@@ -89,16 +90,6 @@ impl Process {
             .map(|a| String::from_utf8_lossy(a).into_owned())
             .collect();
         Some(Self { pid, parent, executable: target(pid, "exe"), folder: target(pid, "cwd"), arguments })
-    }
-
-    fn is_agent_of(&self, root: &Path) -> bool {
-        let words: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
-        let is_root = |folder: &str| Path::new(folder).canonicalize().is_ok_and(|folder| folder == root);
-        match words[..] {
-            [_, "agent", "attach" | "worker" | "updates", "--root", folder, ..] => is_root(folder),
-            [_, "agent", "job", folder] => Path::new(folder).canonicalize().is_ok_and(|folder| folder.starts_with(root)),
-            _ => false,
-        }
     }
 
     fn info(&self) -> ProcessInfo {

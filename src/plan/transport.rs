@@ -14,6 +14,8 @@ pub enum TransportSpec {
         /// Its root folder.
         root: PathBuf,
     },
+    /// This machine itself: an instrument that carries out a plan of its own.
+    ThisMachine,
     /// An OpenSSH server.
     Ssh(Box<SshSpec>),
     /// Windows Remote Management.
@@ -25,6 +27,7 @@ impl TransportSpec {
     pub fn is_sandbox(&self) -> bool {
         match self {
             Self::Local { .. } => true,
+            Self::ThisMachine => false,
             Self::Ssh(spec) => spec.root.is_some(),
             Self::Winrm(spec) => spec.root.is_some(),
         }
@@ -33,7 +36,7 @@ impl TransportSpec {
     /// The names of the secrets that logging on needs.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         let (first, second) = match self {
-            Self::Local { .. } => (None, None),
+            Self::Local { .. } | Self::ThisMachine => (None, None),
             Self::Ssh(spec) => (spec.password.as_deref(), spec.passphrase.as_deref()),
             Self::Winrm(spec) => (spec.password.as_deref(), None),
         };
@@ -43,7 +46,7 @@ impl TransportSpec {
     /// The word of the inventory for it.
     pub fn name(&self) -> &str {
         match self {
-            Self::Local { .. } => "local",
+            Self::Local { .. } | Self::ThisMachine => "local",
             Self::Ssh(_) => "ssh",
             Self::Winrm(_) => "winrm",
         }

@@ -48,11 +48,11 @@ impl CheckRow {
         let by = target.transport.name().to_owned();
         // Over WinRM a certificate says who it is, where there is one.
         let has_keys = match &target.transport {
-            TransportSpec::Local { .. } => false,
+            TransportSpec::Local { .. } | TransportSpec::ThisMachine => false,
             TransportSpec::Ssh(_) => true,
             TransportSpec::Winrm(spec) => spec.https,
         };
-        let logs_on = !matches!(target.transport, TransportSpec::Local { .. });
+        let logs_on = !matches!(target.transport, TransportSpec::Local { .. } | TransportSpec::ThisMachine);
         let kind = answer.as_ref().err().map(Error::kind);
         // How far it came shows in the kind of the error.
         let (reached, host_key, logon) = match kind {

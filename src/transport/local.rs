@@ -1,4 +1,4 @@
-//! The transport to a sandbox on this machine: the same executable as a child, its standard streams as the link.
+//! The transport to a sandbox on this machine, or to the machine itself: the same executable as a child, its standard streams as the link.
 
 use super::mark::{Beginning, find_mark};
 use super::{AgentStream, Opened};
@@ -21,7 +21,7 @@ const TAIL: usize = 20;
 /// How long a child may take to end once its standard output is closed.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
-/// Starts `ibexdeploy agent attach --root DIR`.
+/// Starts `ibexdeploy agent attach`, for a sandbox with `--root DIR`.
 #[derive(Debug, Clone, Default)]
 pub struct Local {
     /// Another executable than this one, for tests.
@@ -31,7 +31,7 @@ pub struct Local {
 }
 
 impl Local {
-    pub(super) async fn open(&self, root: &Path) -> Result<Opened> {
+    pub(super) async fn open(&self, root: Option<&Path>) -> Result<Opened> {
         let mut stream = self.start(root)?;
         match find_mark(&mut stream).await {
             Ok(Beginning::Marked) => Ok(Opened::Stream(stream)),
@@ -40,7 +40,7 @@ impl Local {
         }
     }
 
-    fn start(&self, root: &Path) -> Result<AgentStream> {
+    fn start(&self, root: Option<&Path>) -> Result<AgentStream> {
         let program = match &self.program {
             Some(program) => program.clone(),
             None => std::env::current_exe().cannot(|| "find this executable")?,
@@ -49,7 +49,10 @@ impl Local {
         for variable in &self.hidden {
             command.env_remove(variable);
         }
-        command.args(["agent", "attach", "--root"]).arg(root).kill_on_drop(true);
+        command.args(["agent", "attach"]).kill_on_drop(true);
+        if let Some(root) = root {
+            command.arg("--root").arg(root);
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         apart(&mut command);
         let mut child = command.spawn().cannot(|| format!("start the agent {}", program.display()))?;
@@ -184,7 +187,7 @@ mod tests {
     #[tokio::test]
     async fn the_streams_are_the_link() {
         let folder = tempfile::tempdir().unwrap();
-        let mut stream = script(folder.path(), "echo \"$1 $2 $3 $4\"; cat").unwrap().start(Path::new("/r")).unwrap();
+        let mut stream = script(folder.path(), "echo \"$1 $2 $3 $4\"; cat").unwrap().start(Some(Path::new("/r"))).unwrap();
         stream.write_all(b"hello\n").await.unwrap();
         stream.shutdown().await.unwrap();
         let mut text = String::new();
@@ -195,7 +198,7 @@ mod tests {
     #[tokio::test]
     async fn an_interrupt_on_the_terminal_does_not_reach_the_child() {
         let folder = tempfile::tempdir().unwrap();
-        let mut stream = script(folder.path(), "ps -o pgid= -p $$; echo $$").unwrap().start(Path::new("/r")).unwrap();
+        let mut stream = script(folder.path(), "ps -o pgid= -p $$; echo $$").unwrap().start(Some(Path::new("/r"))).unwrap();
         stream.shutdown().await.unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
@@ -207,7 +210,7 @@ mod tests {
     #[tokio::test]
     async fn a_failed_child_says_why() {
         let folder = tempfile::tempdir().unwrap();
-        let mut stream = script(folder.path(), "echo no such root >&2; exit 3").unwrap().start(Path::new("/r")).unwrap();
+        let mut stream = script(folder.path(), "echo no such root >&2; exit 3").unwrap().start(Some(Path::new("/r"))).unwrap();
         let error = stream.read_to_end(&mut Vec::new()).await.unwrap_err().to_string();
         assert!(error.contains("no such root") && error.contains('3'), "{error}");
         assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0, "after the error the stream is at its end");
@@ -216,7 +219,7 @@ mod tests {
     #[tokio::test]
     async fn a_program_that_is_not_there_is_named() {
         let local = Local { program: Some("/nowhere/ibexdeploy".into()), hidden: Vec::new() };
-        let error = local.start(Path::new("/r")).err().unwrap().to_string();
+        let error = local.start(Some(Path::new("/r"))).err().unwrap().to_string();
         assert!(error.contains("/nowhere/ibexdeploy"), "{error}");
     }
 }

@@ -72,7 +72,8 @@ impl Transport for Transports {
     fn open<'a>(&'a self, target: &'a Target) -> Soon<'a, Opened> {
         Box::pin(async move {
             match &target.transport {
-                TransportSpec::Local { root } => self.local.open(root).await,
+                TransportSpec::Local { root } => self.local.open(Some(root)).await,
+                TransportSpec::ThisMachine => self.local.open(None).await,
                 TransportSpec::Ssh(spec) => self.ssh.open(target, spec).await,
                 TransportSpec::Winrm(spec) => self.winrm.open(target, spec).await,
             }
@@ -83,7 +84,9 @@ impl Transport for Transports {
         Box::pin(async move {
             match &target.transport {
                 TransportSpec::Ssh(spec) => self.ssh.bring(target, spec).await,
-                TransportSpec::Local { .. } => Err(Error::internal("an agent of this machine is not brought")),
+                TransportSpec::Local { .. } | TransportSpec::ThisMachine => {
+                    Err(Error::internal("an agent of this machine is not brought"))
+                }
                 TransportSpec::Winrm(spec) => self.winrm.bring(target, spec).await,
             }
         })

@@ -1,5 +1,6 @@
 //! Secrets reach the program that a step gives them to, and no other place.
 
+use crate::kill::machine::{kill, wait_for, workers};
 use crate::support::Fleet;
 use crate::terminal::Terminal;
 use ibexdeploy::rehearsal::KitShape;
@@ -39,6 +40,13 @@ stage:
   - command: {run: 'echo "given $GIVEN_TYPED"', env: {GIVEN_TYPED: {secret: by_prompt}}, read_only: true}
 "#;
 
+/// A program that waits, and then one that is given a secret.
+const LATER: &str = r#"playbook: later
+stage:
+  - command: {run: 'echo waiting; while [ ! -e FOLDER/go ]; do sleep 0.02; done', read_only: true}
+  - command: {run: 'echo "given $GIVEN_ENV"', env: {GIVEN_ENV: {secret: by_env}}, read_only: true}
+"#;
+
 const INVENTORY: &str = "defaults:
   host: '{{ name }}.isis.cclrc.ac.uk'
   transport: {local: {root: 'FOLDER/{{ name }}'}}
@@ -66,6 +74,7 @@ fn fleet() -> Fleet {
     put("ndx.yaml", INVENTORY);
     put("secrets.yaml", PLAYBOOK);
     put("prompted.yaml", PROMPTED);
+    put("later.yaml", LATER);
     put("tell.sh", TELLS_ALL);
     put("secret.txt", &format!("{BY_FILE}\n"));
     put("vault.txt", &format!("{BY_COMMAND}\n"));
@@ -74,10 +83,15 @@ fn fleet() -> Fleet {
 
 /// The binary with the inventory and the playbooks of this test, in JSON, as talkative as it can be.
 fn command(fleet: &Fleet, arguments: &[&str]) -> Command {
+    command_of(fleet, arguments, "state")
+}
+
+/// The same for an operator with a state folder of this name.
+fn command_of(fleet: &Fleet, arguments: &[&str], state: &str) -> Command {
     let site = fleet.dir().join("site");
     let mut command = Command::new(env!("CARGO_BIN_EXE_ibexdeploy"));
     command.args(arguments).args(["--yes", "-vv", "--inventory"]).arg(site.join("ndx.yaml"));
-    command.arg("--playbooks").arg(&site).arg("--state").arg(fleet.dir().join("state"));
+    command.arg("--playbooks").arg(&site).arg("--state").arg(fleet.dir().join(state));
     command.env("SECRET_OF_THE_TEST", BY_ENV).env("IBEXDEPLOY_LOG", "trace");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
@@ -168,6 +182,31 @@ fn a_secret_is_found_with_its_program_and_nowhere_else() {
     }
     assert_eq!(found_in(stdout.as_bytes()), [""; 0]);
     assert_eq!(found_in(&ended.stderr), [""; 0]);
+    assert_eq!(found_below(fleet.dir()), [""; 0]);
+}
+
+#[test]
+fn another_controller_hands_the_secrets_over_to_a_worker_that_came_back() {
+    let fleet = fleet();
+    let root = fleet.root("NDXLARMOR");
+    let mut child = command(&fleet, &["run", "later", "NDXLARMOR", "--output", "json"]).spawn().unwrap();
+    let mut lines = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut stdout = String::new();
+    while !stdout.contains("\"line\":\"waiting\"") {
+        assert!(std::io::BufRead::read_line(&mut lines, &mut stdout).unwrap() > 0, "the run ended early:\n{stdout}");
+    }
+    kill(child.id());
+    child.wait().unwrap();
+    workers(&root).into_iter().for_each(kill);
+    wait_for("the worker is gone", || workers(&root).is_empty().then_some(()));
+    std::fs::write(fleet.dir().join("go"), "").unwrap();
+
+    let resume = ["runs", "resume", "--of", "NDXLARMOR", "--output", "json"];
+    let resumed = command_of(&fleet, &resume, "other").output().unwrap();
+    let told = String::from_utf8(resumed.stdout).unwrap();
+    assert_eq!(resumed.status.code(), Some(0), "{told}\n{}", String::from_utf8_lossy(&resumed.stderr));
+    assert!(told.contains("given ***"), "{told}");
+    assert_eq!(found_in(told.as_bytes()), [""; 0]);
     assert_eq!(found_below(fleet.dir()), [""; 0]);
 }
 

@@ -16,4 +16,5 @@ mod powershell;
 #[path = "../support/service.rs"]
 mod service;
 mod ssh;
+mod tasks;
 mod winrm;

@@ -42,9 +42,8 @@ pub(in crate::cli) fn kept_plan_content(fleet: &Fleet, plan: &Plan) -> Result<Pl
 ///
 /// # Errors
 /// When the cache cannot be used.
-pub(in crate::cli) fn stored_plan_content(fleet: &Fleet, plans: &[InstrumentPlan]) -> Result<PlannedContent> {
-    let plans: Vec<&InstrumentPlan> = plans.iter().collect();
-    planned(fleet, &plans, fleet.kits.as_deref(), &|store, name| store.choose(Some(name)))
+pub(in crate::cli) fn stored_plan_content(fleet: &Fleet, plans: &[&InstrumentPlan]) -> Result<PlannedContent> {
+    planned(fleet, plans, fleet.kits.as_deref(), &|store, name| store.choose(Some(name)))
 }
 
 fn planned(

@@ -18,4 +18,4 @@ pub(super) use lead::{Led, lead, runtime};
 pub(super) use options::{HotfixOptions, PlaybookOptions, even_if_measuring};
 use prepare::Prepared;
 pub(super) use prepare::{Wanted, go, limits, prepare};
-pub(super) use secrets::resolve;
+pub(super) use secrets::{RunSecrets, resolve};

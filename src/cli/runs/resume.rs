@@ -1,6 +1,6 @@
 //! `ibexdeploy runs resume`.
 
-use crate::cli::operate::{Fleet, Led, ask, kept_plan_content, lead, limits, new_run, resolve, stored_plan_content};
+use crate::cli::operate::{Fleet, Led, RunSecrets, ask, kept_plan_content, lead, limits, new_run, resolve, stored_plan_content};
 use crate::cli::output::warn;
 use crate::cli::{GlobalOptions, RunOptions, TargetOptions};
 use crate::engine::Job;
@@ -98,15 +98,10 @@ impl Resume {
         let targets = TargetOptions { patterns: self.of.clone(), ..TargetOptions::default() };
         let fleet = Fleet::choose(global, &targets)?;
         let run = new_run();
-        let (targets, plans) = self.unfinished(&fleet, fleet.bare_targets(&run, "resume"))?;
+        let open = self.unfinished(&fleet, fleet.bare_targets(&run, "resume"))?;
+        let plans: Vec<&InstrumentPlan> = open.iter().filter(|open| open.plan_known).map(|open| &open.target.plan).collect();
         let content = stored_plan_content(&fleet, &plans)?;
         content.lacking.iter().for_each(warn_of);
-        let jobs = targets.iter().map(|target| Job {
-            start: Start::Follow { run: String::new(), submit: None },
-            idle: None,
-            target: target.clone(),
-        });
-        let jobs = jobs.collect();
         let plan = Plan {
             format: PLAN_FORMAT,
             run,
@@ -116,15 +111,17 @@ impl Resume {
             sources: BTreeMap::new(),
             kit: None,
             rehearsal: fleet.rehearsal,
-            targets,
+            targets: open.iter().map(|open| open.target.clone()).collect(),
         };
+        let secrets = resolve(&fleet, &plan)?;
+        let jobs = open.into_iter().map(|open| open.job(&secrets, self.run.yes)).collect();
         let led = Led {
             out: None,
             access: fleet.access(Some(content.source), Some(&self.run))?,
             limits: limits(&fleet, &self.run)?,
             deadline: self.run.deadline.map(|span| span.0),
             log: fleet.log.clone(),
-            secrets: fleet.logon_secrets()?,
+            secrets: secrets.all,
             state: fleet.state,
             resumed: None,
             plan,
@@ -133,26 +130,51 @@ impl Resume {
         lead(global, led)
     }
 
-    /// Where a run is open, and the plans of those that may still want content. An instrument that does not answer now
-    /// is tried again by whoever follows it, and a run whose plan cannot be read does not go on.
-    fn unfinished(&self, fleet: &Fleet, targets: Vec<Target>) -> Result<(Vec<Target>, Vec<InstrumentPlan>)> {
+    /// Where a run is open. An instrument that does not answer now is tried again by whoever follows it, and a run whose
+    /// plan cannot be read does not go on.
+    fn unfinished(&self, fleet: &Fleet, targets: Vec<Target>) -> Result<Vec<Open>> {
         let talk = |_: Target, link: Link| Box::pin(plan_in_hand(link)) as _;
         let answers = ask(fleet, &targets, self.run.jobs, LIMIT, Arc::new(talk))?;
-        let (mut open, mut plans) = (Vec::new(), Vec::new());
+        let mut open = Vec::new();
         for (target, answer) in targets.into_iter().zip(answers) {
-            match answer {
+            let plan = match answer {
                 Ok(InHand::Nothing) => continue,
-                Ok(InHand::Damaged) => {}
-                Ok(InHand::Plan(plan)) => plans.push(*plan),
-                Err(error) => warn(&format!("whether its run wants content is not known: {error}")),
-            }
-            open.push(target);
+                Ok(InHand::Damaged) => None,
+                Ok(InHand::Plan(plan)) => Some(plan),
+                Err(error) => {
+                    warn(&format!("what its run wants of this machine is not known: {error}"));
+                    None
+                }
+            };
+            let plan_known = plan.is_some();
+            open.push(Open { target: Target { plan: plan.map_or(target.plan, |plan| *plan), ..target }, plan_known });
         }
         if open.is_empty() {
             return Err(Error::usage(format!("no run is unfinished on {}", self.of.join(" and ")))
                 .next("`ibexdeploy status` shows the last run of each instrument"));
         }
-        Ok((open, plans))
+        Ok(open)
+    }
+}
+
+/// An instrument with a run that another controller began.
+struct Open {
+    /// With the plan that the instrument keeps, if that is known.
+    target: Target,
+    plan_known: bool,
+}
+
+impl Open {
+    /// Follows it. Secrets are kept nowhere at the instrument: those that its plan names are handed over again.
+    fn job(self, secrets: &RunSecrets, answer_yes: bool) -> Job {
+        let Self { target, plan_known } = self;
+        let secrets = secrets.of(&target.plan.instrument);
+        let start = if plan_known {
+            Start::Follow { run: target.plan.run.0.clone(), submit: Some(Submission { secrets, answer_yes }) }
+        } else {
+            Start::Follow { run: String::new(), submit: None }
+        };
+        Job { start, idle: None, target }
     }
 }
 

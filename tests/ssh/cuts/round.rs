@@ -57,6 +57,13 @@ impl Target<'_> {
         }
     }
 
+    /// Waits until a cut at a byte is noted, if the proxy has made it: whoever counts what came after it must know of it.
+    fn settle(&self) {
+        while !self.line.proxy.is_waiting_for_bytes() && matches!(self.scene.moment, Moment::Byte { .. }) && !self.is_cut() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Waits for the cut at a byte, which the proxy makes by itself; or for the end of the command.
     fn watch(&self, over: &AtomicBool) {
         if !matches!(self.scene.moment, Moment::Byte { .. }) {
@@ -117,8 +124,8 @@ impl Story<'_> {
         match event["event"].as_str().unwrap_or_default() {
             "instrument_finished" => self.told = event["outcome"].as_str().map(str::to_owned),
             "link_lost" => {
+                self.target.settle();
                 self.lost.push(event["why"].as_str().unwrap_or_default().to_owned());
-                // The first one may be told before the cut at a byte is noted.
                 if scene.kind == Kind::Refuse && self.target.is_cut() && self.lost.len() >= scene.refusals {
                     self.target.line.proxy.accept();
                 }

@@ -403,6 +403,15 @@ impl Platform for World {
     fn copy_rights(&self, _like: &Path, _path: &Path) -> Result<()> {
         Ok(())
     }
+    #[cfg(unix)]
+    fn copy_file_rights(&self, like: &Path, file: &Path, executable: bool) -> Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        self.copy_rights(like, file)?;
+        let meta = std::fs::metadata(like).map_err(|e| Error::io("look", &e))?;
+        let mode = meta.permissions().mode() & if meta.is_dir() { 0o666 } else { 0o777 };
+        let mode = if executable { mode | 0o111 } else { mode };
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode)).map_err(|e| Error::io("set rights", &e))
+    }
     fn flush_volume(&self, _path: &Path) -> Result<()> {
         Ok(())
     }

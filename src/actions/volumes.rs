@@ -4,6 +4,7 @@ use super::StepContext;
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::files;
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -219,6 +220,23 @@ pub fn nearest_folder(path: &Path) -> Result<PathBuf> {
         .find(|p| p.is_dir())
         .map(Path::to_path_buf)
         .ok_or_else(|| Error::new(ErrorKind::Io, format!("no part of {} exists", path.display())).next("is the drive attached?"))
+}
+
+/// [`nearest_folder`] for many paths, each folder looked for once.
+#[derive(Debug, Default)]
+pub struct NearestFolders(HashMap<PathBuf, PathBuf>);
+
+impl NearestFolders {
+    /// The nearest folder of a path that exists.
+    ///
+    /// # Errors
+    /// As [`nearest_folder`].
+    pub fn of(&mut self, path: &Path) -> Result<&Path> {
+        if !self.0.contains_key(path) {
+            self.0.insert(path.to_path_buf(), nearest_folder(path)?);
+        }
+        self.0.get(path).map(PathBuf::as_path).ok_or_else(|| Error::internal("a folder that was noted is not there"))
+    }
 }
 
 fn note_base(run_dir: &Path, base: &Path) -> Result<()> {

@@ -46,6 +46,8 @@ struct State {
     /// Blobs that a session is writing to a file at this moment: no other one writes them too.
     claimed: HashSet<ContentHash>,
     failed: Option<Error>,
+    /// Of the wanted blobs: how many have not come, and the bytes of those that have.
+    missing: usize,
     bytes: u64,
 }
 
@@ -157,14 +159,18 @@ impl Desk {
 
     fn arrived(&self, hash: &ContentHash, memory: Option<Vec<u8>>) {
         let mut state = locked(&self.state);
-        if let Some(wanted) = state.wanted.get_mut(hash) {
-            wanted.done = true;
-            wanted.memory = memory;
-            let size = wanted.size;
-            state.bytes += size;
-        }
+        let Some(wanted) = state.wanted.get_mut(hash).filter(|w| !w.done) else { return };
+        wanted.done = true;
+        wanted.memory = memory;
+        let size = wanted.size;
+        state.bytes += size;
+        state.missing -= 1;
+        let all_is_there = state.missing == 0;
         drop(state);
-        self.ring();
+        // How far it is, the step asks now and then: waking it for each of thousands of files would take longer than the files.
+        if all_is_there {
+            self.ring();
+        }
     }
 
     /// Begins to write a blob: nothing when it is not wanted (any more) or another session writes it. The file is made
@@ -186,11 +192,14 @@ impl Desk {
         let mut state = locked(&self.state);
         let was_claimed = state.claimed.remove(hash);
         let missing = state.wanted.get(hash).is_some_and(|w| !w.done);
-        if was_claimed && missing && !state.to_ask.contains(hash) {
+        let ask = was_claimed && missing && !state.to_ask.contains(hash);
+        if ask {
             state.to_ask.push(*hash);
         }
         drop(state);
-        self.call();
+        if ask {
+            self.call();
+        }
     }
 
     /// Where a blob is to be written: nothing when it is not wanted (any more), an empty list for memory.
@@ -211,7 +220,7 @@ impl Desk {
             let mut state = locked(&self.state);
             state.order = wanted.iter().map(|(h, _)| *h).collect();
             state.wanted = wanted.into_iter().collect();
-            (state.failed, state.bytes) = (None, 0);
+            (state.failed, state.missing, state.bytes) = (None, state.wanted.len(), 0);
             state.ask_again();
         }
         self.call();
@@ -229,7 +238,7 @@ impl Desk {
             if let Some(error) = state.failed.take() {
                 return Err(error);
             }
-            let missing = state.wanted.values().filter(|w| !w.done).count();
+            let missing = state.missing;
             if missing == 0 {
                 return Ok(());
             }
@@ -258,7 +267,7 @@ impl Desk {
             let pause = deadline.left().min(Duration::from_millis(250));
             let again = locked(&self.state);
             // Looked at once more under the lock, so that a bell between the two looks is not missed.
-            state = if again.failed.is_some() || again.bytes != bytes {
+            state = if again.failed.is_some() || again.missing == 0 {
                 again
             } else {
                 self.bell.wait_timeout(again, pause).unwrap_or_else(PoisonError::into_inner).0

@@ -177,6 +177,16 @@ pub trait Platform: Send + Sync {
     /// When it is refused.
     fn copy_rights(&self, like: &Path, path: &Path) -> Result<()>;
 
+    /// Gives a file the owner and access list (the mode) of another file, or of the folder that it will lie in without the
+    /// leave to enter that. `executable` counts where the system has a right of its own to run a file.
+    ///
+    /// # Errors
+    /// When it is refused.
+    fn copy_file_rights(&self, like: &Path, file: &Path, executable: bool) -> Result<()> {
+        let _ = executable;
+        self.copy_rights(like, file)
+    }
+
     /// Writes everything below a folder's volume that is still in memory to disk.
     ///
     /// # Errors

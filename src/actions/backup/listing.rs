@@ -19,6 +19,13 @@ pub(crate) struct Listing {
     pub(crate) unreadable: Vec<Unreadable>,
 }
 
+impl Listing {
+    /// True when there is nothing at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.empty.is_empty() && self.links.is_empty() && self.unreadable.is_empty()
+    }
+}
+
 /// Something that could not be read, and why.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Unreadable {

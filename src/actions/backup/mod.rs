@@ -106,6 +106,9 @@ impl Backup {
             let mut skip = excluded.clone();
             skip.push(OWN_FOLDER.to_owned());
             let listing = Listing::of(&native, &PathPatterns::new(&skip)?)?;
+            if self.if_exists && listing.is_empty() {
+                continue;
+            }
             let plain = folder.file_name().unwrap_or("drive");
             let taken = |zip: &str| sources.iter().any(|s: &Source| s.zip.eq_ignore_ascii_case(zip));
             let zip = (1..)
@@ -160,7 +163,7 @@ impl Backup {
             let held = source.listing.files.keys().any(|p| p.case_key() == key && written.holds(p));
             if !held {
                 return Err(Error::step_failed(format!("the backup of {} does not hold {must}", source.folder))
-                    .next("look at the folder: it may be incomplete"));
+                    .next(format!("look at the folder: what is installed there is incomplete without it; to save it as it is, take {must} out of `must_hold`")));
             }
         }
         Ok(())

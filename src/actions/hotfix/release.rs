@@ -221,18 +221,19 @@ pub(in crate::actions) fn note(judged: &[Judged], cx: &StepContext<'_>) -> Resul
     }
     files::write_json(&fates_file(cx), &judged)?;
     for (j, line) in judged.iter().zip(lines(judged)) {
-        if before.contains(j) {
-            continue;
-        }
-        match &j.fate {
-            Fate::Dropped => {
-                let what = if j.description.is_empty() { String::new() } else { format!(" ({})", j.description) };
-                cx.progress.remind(&format!("{line}{what}: see whether it is still needed"));
-            }
-            _ => cx.progress.note(&line),
+        if !before.contains(j) {
+            cx.progress.note(&line);
         }
     }
     Ok(())
+}
+
+/// Leaves it to a person to see whether the hotfixes are still needed that go now.
+pub(in crate::actions) fn remind_of_dropped(judged: &[Judged], cx: &StepContext<'_>) {
+    for (j, line) in judged.iter().zip(lines(judged)).filter(|(j, _)| j.fate == Fate::Dropped) {
+        let what = if j.description.is_empty() { String::new() } else { format!(" ({})", j.description) };
+        cx.progress.remind(&format!("{line}{what}: see whether it is still needed"));
+    }
 }
 
 /// What the step found of each hotfix.

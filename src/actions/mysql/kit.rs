@@ -61,8 +61,8 @@ impl KitZip {
             return Err(Error::new(ErrorKind::Integrity, format!("{} holds MySQL {found}", self.entry.path))
                 .next("give the zip its right name, or copy it into the kit again"));
         }
+        // The zip stays with the programs until the run is closed: a run after this one may want it.
         files::write(&done, b"unpacked and verified\n")?;
-        files::remove(&zip)?;
         Ok(stats)
     }
 

@@ -337,6 +337,8 @@ impl Comparison<'_> {
         let (wanted, installed) = (self.wanted, self.installed);
         // The folder of the file before, when it is known to be there: most files share theirs.
         let mut there: Option<RelPath> = None;
+        // The folder that the file before comes with: most files come with the same.
+        let mut coming: Option<RelPath> = None;
         for path in wanted.keys().filter(|p| !in_unit(p, units)) {
             if self.is_same(path) {
                 continue;
@@ -348,9 +350,14 @@ impl Comparison<'_> {
                 continue;
             }
             let has_variant = self.note_new(path);
+            if let Some(folder) = coming.as_ref().filter(|folder| path.is_within(folder)) {
+                self.arrive(folder.clone(), true, vec![path.clone()]);
+                continue;
+            }
             if there.is_none() || there != path.parent() {
                 if let Some(folder) = self.missing_above(path)? {
-                    self.arrive(folder, true, vec![path.clone()]);
+                    self.arrive(folder.clone(), true, vec![path.clone()]);
+                    coming = Some(folder);
                     continue;
                 }
                 there = path.parent();

@@ -7,6 +7,7 @@
 use super::difference::{Arrival, Wanted, WantedTree};
 use super::staging::{Source, Staging, give_file_rights, in_parallel, still_wanted};
 use super::{Look, Sync, SyncUndo, counted, hand};
+use crate::actions::hotfix::release;
 use crate::actions::link::prepare_switch;
 use crate::actions::moves::{Moves, MovesRecord, Stamp, make_folder, shown};
 use crate::actions::remove::split;
@@ -110,7 +111,10 @@ impl Sync {
         let (tree, record) = match Moves::begun(&self.tree_file(cx))? {
             Some(begun) => begun,
             None => match Coming::of(self, cx, self.look_and_tell(cx)?)? {
-                Some(coming) => coming.prepare()?,
+                Some(coming) => {
+                    release::remind_of_dropped(&coming.look.hotfixes, cx);
+                    coming.prepare()?
+                }
                 None => {
                     let none = serde_json::json!({"replaced": 0, "added": 0, "removed": 0, "bytes": 0});
                     return Ok(Applied::ok("already the same").with_result(none));

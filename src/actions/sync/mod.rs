@@ -224,6 +224,7 @@ impl Sync {
         if look.difference.is_empty() {
             return Ok(None);
         }
+        release::remind_of_dropped(&look.hotfixes, cx);
         let areas = volumes::step_areas(cx, target)?;
         let staging = look.staging(self, &areas);
         let staged = self.staged_names(cx, target);

@@ -3,7 +3,7 @@
 use super::difference::{Arrival, SyncDifference, WantedTree};
 use crate::actions::moves::Moves;
 use crate::actions::since::Watch;
-use crate::actions::volumes::{Areas, nearest_folder, take_over_staged};
+use crate::actions::volumes::{Areas, NearestFolders, nearest_folder, take_over_staged};
 use crate::actions::{FetchStats, StepContext, Want};
 use crate::content::{ContentHash, TreeIndex};
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -85,6 +85,7 @@ impl Staging<'_> {
     pub fn stage(&self, cx: &StepContext<'_>, arrivals: &[&Arrival]) -> Result<FetchStats> {
         take_over_staged(self.areas)?;
         let mut missing = Vec::new();
+        let mut made: HashSet<PathBuf> = HashSet::new();
         for arrival in arrivals {
             let name = self.name(arrival);
             for path in &arrival.empty_folders {
@@ -95,8 +96,9 @@ impl Staging<'_> {
                 let wanted = self.wanted.get(path).ok_or_else(|| Error::internal(format!("{path} is not wanted")))?;
                 let to = self.staged_path(arrival, &name, path);
                 if !is_right(&to, wanted.size, &wanted.hash)? {
-                    if let Some(parent) = to.parent() {
+                    if let Some(parent) = to.parent().filter(|parent| !made.contains(*parent)) {
                         std::fs::create_dir_all(parent).cannot(|| format!("make the folder {}", parent.display()))?;
+                        made.insert(parent.to_path_buf());
                     }
                     missing.push(Missing { path, hash: wanted.hash, to });
                 }
@@ -106,8 +108,9 @@ impl Staging<'_> {
         let rest = self.copy_what_is_here(cx, missing, &mut stats)?;
         stats.fetched_bytes = self.fetch(cx, rest)?;
         let spelled: HashMap<String, &RelPath> = self.files_here().map(|(path, _)| (path.case_key(), path)).collect();
+        let mut nearest = NearestFolders::default();
         for arrival in arrivals {
-            self.give_rights(cx, arrival, &spelled)?;
+            self.give_rights(cx, arrival, &spelled, &mut nearest)?;
         }
         Ok(stats)
     }
@@ -171,26 +174,34 @@ impl Staging<'_> {
     }
 
     /// Each staged file gets owner and rights of the one it replaces, else of the folder it comes to.
-    fn give_rights(&self, cx: &StepContext<'_>, arrival: &Arrival, spelled: &HashMap<String, &RelPath>) -> Result<()> {
+    fn give_rights(
+        &self,
+        cx: &StepContext<'_>,
+        arrival: &Arrival,
+        spelled: &HashMap<String, &RelPath>,
+        nearest: &mut NearestFolders,
+    ) -> Result<()> {
         let name = self.name(arrival);
         if arrival.folder {
             let base = self.areas.stage.join(&name);
             for entry in walkdir::WalkDir::new(&base).into_iter().flatten().filter(|e| e.file_type().is_dir()) {
                 let below = entry.path().strip_prefix(&base).unwrap_or(Path::new(""));
                 let place = arrival.path.under(self.target).join(below);
-                cx.platform.copy_rights(&nearest_folder(&place)?, entry.path())?;
+                cx.platform.copy_rights(nearest.of(&place)?, entry.path())?;
             }
         }
         for path in &arrival.files {
             let staged = self.staged_path(arrival, &name, path);
             let place = path.under(self.target);
             let executable = self.wanted.get(path).is_some_and(|w| w.executable);
-            let replaced = if place.is_file() {
+            let folder = place.parent().unwrap_or(&place);
+            let nearest = nearest.of(folder)?;
+            let replaced = if nearest == folder && place.is_file() {
                 Some(place.clone())
             } else {
                 spelled.get(&path.case_key()).map(|other| other.under(self.here))
             };
-            give_file_rights(cx, replaced.as_deref(), &place, &staged, executable)?;
+            cx.platform.copy_file_rights(replaced.as_deref().unwrap_or(nearest), &staged, executable)?;
         }
         Ok(())
     }
@@ -231,25 +242,11 @@ pub fn give_file_rights(
     staged: &Path,
     executable: bool,
 ) -> Result<()> {
-    match replaced {
-        Some(old) => cx.platform.copy_rights(old, staged)?,
-        None => cx.platform.copy_rights(&nearest_folder(place.parent().unwrap_or(place))?, staged)?,
-    }
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let meta = std::fs::metadata(staged).cannot(|| format!("look at {}", staged.display()))?;
-        let has = meta.permissions().mode() & 0o7777;
-        let plain = if replaced.is_some() { has } else { has & 0o666 };
-        let mode = if executable { plain | ((plain & 0o444) >> 2) } else { plain };
-        if mode != has {
-            std::fs::set_permissions(staged, std::fs::Permissions::from_mode(mode))
-                .cannot(|| format!("set the rights of {}", staged.display()))?;
-        }
-    }
-    #[cfg(not(unix))]
-    let _ = executable;
-    Ok(())
+    let like = match replaced {
+        Some(old) => old.to_path_buf(),
+        None => nearest_folder(place.parent().unwrap_or(place))?,
+    };
+    cx.platform.copy_file_rights(&like, staged, executable)
 }
 
 /// Stops work that takes long on the operator's word or at the deadline.

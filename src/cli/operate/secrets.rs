@@ -18,6 +18,14 @@ pub(in crate::cli) struct RunSecrets {
 }
 
 impl RunSecrets {
+    /// None for the instruments; only what logs on to them, which must not be shown.
+    ///
+    /// # Errors
+    /// When one of those cannot be had.
+    pub(in crate::cli) fn of_logons(fleet: &Fleet) -> Result<Self> {
+        Ok(Self { by_instrument: BTreeMap::new(), all: fleet.logon_secrets()? })
+    }
+
     /// Names and values for one instrument.
     pub(in crate::cli) fn of(&self, instrument: &str) -> Vec<(String, String)> {
         let secrets = self.by_instrument.get(instrument);

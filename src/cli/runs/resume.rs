@@ -113,7 +113,14 @@ impl Resume {
             rehearsal: fleet.rehearsal,
             targets: open.iter().map(|open| open.target.clone()).collect(),
         };
-        let secrets = resolve(&fleet, &plan)?;
+        let secrets = match resolve(&fleet, &plan) {
+            Ok(secrets) => secrets,
+            // Whoever only looks on need not have them: the worker has, unless it is a new one.
+            Err(error) => {
+                warn_of(&error.context("the run's secrets are not handed over again: a step that lacks them waits"));
+                RunSecrets::of_logons(&fleet)?
+            }
+        };
         let jobs = open.into_iter().map(|open| open.job(&secrets, self.run.yes)).collect();
         let led = Led {
             out: None,

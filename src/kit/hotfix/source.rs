@@ -310,6 +310,9 @@ impl Look {
     }
 }
 
+/// Folders that their own programs keep: of git, and of the agent.
+const NOT_OURS: [&str; 2] = [".git", ".ibexdeploy"];
+
 /// A path under a component, or what is wrong with it and what to do.
 fn path_of(text: &str) -> Result<PatchPath, (String, String)> {
     let wrong = |what: &str, next: &str| Err((what.to_owned(), next.to_owned()));
@@ -334,7 +337,14 @@ fn path_of(text: &str) -> Result<PatchPath, (String, String)> {
     let Ok(path) = RelPath::parse(text) else { return wrong("is not a plain path", under) };
     match path.as_str().split_once('/') {
         Some((component, below)) => match RelPath::parse(below) {
-            Ok(below) => Ok(PatchPath { component: component.to_owned(), path: below }),
+            Ok(below) => {
+                let own = below.names().find(|name| NOT_OURS.iter().any(|own| own.eq_ignore_ascii_case(name)));
+                if let Some(own) = own {
+                    let next = "leave it out: git and ibexdeploy alone write there";
+                    return wrong(&format!("lies in `{own}`, which is no part of a release"), next);
+                }
+                Ok(PatchPath { component: component.to_owned(), path: below })
+            }
             Err(_) => wrong("is not a plain path", under),
         },
         None => wrong(

@@ -209,6 +209,10 @@ impl Platform for Sandbox {
         system::copy_rights(like, path)
     }
 
+    fn copy_file_rights(&self, like: &Path, file: &Path, executable: bool) -> Result<()> {
+        system::copy_file_rights(like, file, executable)
+    }
+
     fn flush_volume(&self, path: &Path) -> Result<()> {
         system::flush_volume(path)
     }

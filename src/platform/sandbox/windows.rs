@@ -57,6 +57,10 @@ pub(super) fn copy_rights(like: &Path, path: &Path) -> Result<()> {
     Windows::open().copy_rights(like, path)
 }
 
+pub(super) fn copy_file_rights(like: &Path, file: &Path, executable: bool) -> Result<()> {
+    Windows::open().copy_file_rights(like, file, executable)
+}
+
 pub(super) fn flush_volume(path: &Path) -> Result<()> {
     Windows::open().flush_volume(path)
 }

@@ -103,8 +103,15 @@ pub fn install(sandbox: &Sandbox, version: &str, service: &str, password: &str) 
         .output();
     let made = made.cannot(|| format!("start {}", server.display()))?;
     if !made.status.success() {
-        let said = String::from_utf8_lossy(&made.stderr).lines().map(str::to_owned).collect();
-        return Err(Error::step_failed("a sandbox's database server could not be made").with_output(said));
+        let said = [made.stdout, made.stderr].concat();
+        let said: Vec<String> = String::from_utf8_lossy(&said).lines().map(str::to_owned).collect();
+        let first = said.iter().find(|line| !line.trim().is_empty()).cloned().unwrap_or_else(|| made.status.to_string());
+        let odd = sandbox.root.to_string_lossy().contains(char::is_whitespace);
+        let next = if odd { "MariaDB wants a path without spaces: rehearse in another folder" } else { "see what it says" };
+        return Err(Error::step_failed("a sandbox's database server could not be made")
+            .because(first)
+            .with_output(said)
+            .next(next));
     }
     let machine = platform::open(Some(&sandbox.root))?;
     register(machine.as_ref(), sandbox, service)?;

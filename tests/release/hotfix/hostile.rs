@@ -64,6 +64,9 @@ fn entries_that_lead_elsewhere_or_cannot_be_on_windows_are_refused_by_name() {
         ("EPICS/what?.txt", "the character '?' is not allowed"),
         ("EPICS//x.txt", "is not a plain path"),
         ("EPICS/./x.txt", "is not a plain path"),
+        ("EPICS/.git/HEAD", "lies in `.git`"),
+        ("EPICS/ioc/.GIT/hooks/post-merge", "lies in `.GIT`"),
+        ("EPICS/.ibexdeploy/x", "lies in `.ibexdeploy`"),
         ("loose.txt", "lies beside the components"),
         ("EPCIS/x.txt", "did you mean `EPICS`?"),
     ] {

@@ -51,11 +51,14 @@ fn watch(over: &AtomicBool, controller: u32) -> BTreeSet<String> {
             if process.file_name() == controller.to_string().as_str() {
                 continue;
             }
+            let name = || std::fs::read_to_string(process.path().join("comm")).unwrap_or_default().trim().to_owned();
+            let before = name();
             for what in ["cmdline", "environ"] {
                 // It may have ended, or be another user's.
                 if holds(&std::fs::read(process.path().join(what)).unwrap_or_default()) {
-                    let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-                    seen.insert(format!("{what} of {}", name.trim()));
+                    // It may end now, or have begun another program just before.
+                    let name = Some(name()).filter(|name| !name.is_empty()).unwrap_or(before.clone());
+                    seen.insert(format!("{what} of {name}"));
                 }
             }
         }

@@ -43,6 +43,18 @@ fn another_series_is_reached_by_a_dump_and_a_rollback_brings_the_old_server_back
 }
 
 #[test]
+fn a_zip_that_was_staged_before_is_not_brought_again() {
+    let Some(site) = Site::new("8.0.36", "MYSQL80", "8.4.3") else { return };
+    let staged = site.fleet.run(&["stage", NAME, "--yes"]);
+    assert_eq!(staged.code, 0, "{}", staged.story());
+    assert!(site.version().contains("8.0.36"), "{}", site.version());
+    let released = site.fleet.run(&["release", NAME, "--yes"]);
+    assert_eq!(released.code, 0, "{}", released.story());
+    assert_eq!(released.last(NAME, "staged").expect("it staged")["fetched_bytes"], 0, "{}", released.story());
+    assert!(site.version().contains("8.4.3"), "{}", site.version());
+}
+
+#[test]
 fn within_a_series_the_new_server_takes_a_copy_of_the_data() {
     let Some(site) = Site::new("8.4.3", "MYSQL84", "8.4.8") else { return };
     let before = Before::of(&site);

@@ -66,17 +66,33 @@ pub(super) fn make_link(at: &Path, to: &Path) -> Result<()> {
 }
 
 pub(super) fn copy_rights(like: &Path, path: &Path) -> Result<()> {
+    copy_rights_with(like, path, |wanted| wanted.mode() & 0o7777)
+}
+
+pub(super) fn copy_file_rights(like: &Path, file: &Path, executable: bool) -> Result<()> {
+    copy_rights_with(like, file, |wanted| {
+        let mode = wanted.mode() & if wanted.is_dir() { 0o666 } else { 0o7777 };
+        // Who may read it may run it.
+        if executable { mode | ((mode & 0o444) >> 2) } else { mode }
+    })
+}
+
+fn copy_rights_with(like: &Path, path: &Path, mode: impl Fn(&Metadata) -> u32) -> Result<()> {
     let wanted = std::fs::symlink_metadata(like).cannot(|| format!("look at {}", like.display()))?;
     let present = std::fs::symlink_metadata(path).cannot(|| format!("look at {}", path.display()))?;
     // Only what differs is asked for: who is not root may not even set the owner that is there.
-    if (wanted.uid(), wanted.gid()) != (present.uid(), present.gid()) {
+    let other_owner = (wanted.uid(), wanted.gid()) != (present.uid(), present.gid());
+    if other_owner {
         std::os::unix::fs::lchown(path, Some(wanted.uid()), Some(wanted.gid()))
             .cannot(|| format!("give {} the owner of {}", path.display(), like.display()))?;
     }
     // A link has no mode of its own, and changing the owner may have taken bits of a file's.
     if !present.is_symlink() && !wanted.is_symlink() {
-        let mode = Permissions::from_mode(wanted.mode() & 0o7777);
-        std::fs::set_permissions(path, mode).cannot(|| format!("give {} the mode of {}", path.display(), like.display()))?;
+        let mode = mode(&wanted);
+        if other_owner || mode != present.mode() & 0o7777 {
+            std::fs::set_permissions(path, Permissions::from_mode(mode))
+                .cannot(|| format!("give {} the mode of {}", path.display(), like.display()))?;
+        }
     }
     Ok(())
 }

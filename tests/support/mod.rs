@@ -3,6 +3,8 @@
 mod command;
 #[cfg(target_os = "linux")]
 pub(crate) mod dice;
+#[cfg(target_os = "linux")]
+pub(crate) mod moments;
 pub(crate) mod sandbox;
 
 pub(crate) use command::{Ended, Watched};

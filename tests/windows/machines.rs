@@ -176,21 +176,29 @@ impl Machines {
         crate::command::tree(&self.on_c(name, "Instrument/Apps"))
     }
 
+    /// A program of Wine's on the machine.
+    fn wine(&self, name: &str, folder: &str, words: &[&str]) -> Command {
+        let mut command = Command::new("timeout");
+        command.args(["60", "wine"]).args(words).current_dir(self.on_c(name, folder)).env_clear();
+        command.envs([("PATH", "/usr/bin:/bin"), ("WINEDEBUG", "-all"), ("LC_ALL", "C.UTF-8")]);
+        command.env("WINEPREFIX", self.prefix(name)).env("HOME", self.prefix(name)).stdin(Stdio::null());
+        command
+    }
+
     /// Runs a line in the machine's own cmd.exe, as a person at its console would.
     pub(crate) fn console(&self, name: &str, folder: &str, line: &str) {
-        let status = Command::new("timeout")
-            .args(["60", "wine", "cmd.exe", "/d", "/s", "/c", line])
-            .current_dir(self.on_c(name, folder))
-            .env_clear()
-            .envs([("PATH", "/usr/bin:/bin"), ("WINEDEBUG", "-all"), ("LC_ALL", "C.UTF-8")])
-            .env("WINEPREFIX", self.prefix(name))
-            .env("HOME", self.prefix(name))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .expect("wine starts");
+        // What it starts goes on, and would keep a pipe of ours open.
+        let mut command = self.wine(name, folder, &["cmd.exe", "/d", "/s", "/c", line]);
+        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("wine starts");
         assert!(status.success(), "{line}: {status}");
+    }
+
+    /// Runs one of the system's programs that starts no others, which must end well, and gives what it said.
+    pub(crate) fn program(&self, name: &str, words: &[&str]) -> String {
+        let done = self.wine(name, "", words).output().expect("wine starts");
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(done.status.success(), "{words:?}: {}: {said}{}", done.status, String::from_utf8_lossy(&done.stderr));
+        said
     }
 
     pub(crate) fn start_ibex(&self, name: &str) {
@@ -200,7 +208,12 @@ impl Machines {
 
     /// The process of the server, while it runs.
     pub(crate) fn ibex(&self, name: &str) -> Option<u32> {
-        self.processes(name, |line| line.contains("ibex_server.exe")).into_iter().next()
+        self.processes_of(name, "ibex_server.exe").into_iter().next()
+    }
+
+    /// The processes of one of its programs.
+    pub(crate) fn processes_of(&self, name: &str, program: &str) -> Vec<u32> {
+        self.processes(name, |line| line.contains(program))
     }
 
     /// The workers of the agent, as services of the machine or not.
@@ -247,6 +260,15 @@ impl Machines {
         let journal = self.journal(name);
         let last = journal.iter().rev().find(|e| e["event"]["event"] == "instrument_finished")?;
         Some(last["event"]["outcome"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// What the newest backup of the server says in its VERSION.txt, by another program's reading.
+    pub(crate) fn zipped_version(&self, name: &str) -> Option<String> {
+        let backups = std::fs::read_dir(self.on_c(name, "data/old")).ok()?.flatten().map(|e| e.path());
+        let mut zips: Vec<_> = backups.map(|folder| folder.join("EPICS.zip")).filter(|zip| zip.exists()).collect();
+        zips.sort_by_key(|zip| zip.metadata().and_then(|m| m.modified()).ok());
+        let said = Command::new("unzip").arg("-p").arg(zips.pop()?).arg("VERSION.txt").output().expect("unzip runs");
+        String::from_utf8_lossy(&said.stdout).split_whitespace().next().map(str::to_owned)
     }
 
     /// Nothing of a run is left: the agent ends, nobody holds the machine, nothing staged lies about.

@@ -5,16 +5,19 @@
 
 #[path = "../support/command.rs"]
 mod command;
-#[path = "../support/dice.rs"]
-mod dice;
+mod hotfixes;
+mod installers;
 #[path = "../support/kdc.rs"]
 mod kdc;
 mod killed;
 mod machines;
 mod mixed;
+#[path = "../support/moments.rs"]
+mod moments;
 mod powershell;
 #[path = "../support/service.rs"]
 mod service;
+mod services;
 mod ssh;
 mod tasks;
 mod winrm;

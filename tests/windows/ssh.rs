@@ -1,7 +1,7 @@
 //! Over SSH, to servers that behave as Windows' own: commands as they came to cmd.exe, in a job that ends with the session.
 
+use crate::hotfixes;
 use crate::machines::{Machines, NEWER, OLDER, differences, wait_for};
-use std::io::Write as _;
 use std::process::Command;
 
 #[test]
@@ -31,12 +31,12 @@ fn three_machines_are_updated_hotfixed_backed_up_and_rolled_back() {
     let status = machines.runs_well(&["status", "--all"]);
     assert!(status.stdout.contains(NEWER) && !status.stdout.contains(OLDER), "{}", status.stdout);
 
-    hotfix(&machines, &names);
+    hotfixes::are_put_on_and_taken_back(&machines, &names, |arguments| machines.runs_well(arguments));
 
     let saved = machines.runs_well(&["backup", "--all", "--yes"]);
     for name in &names {
         assert_eq!(saved.outcome(name), "ok", "{}", saved.story());
-        assert_eq!(zipped_version(&machines, name), Some(NEWER.to_owned()), "{name}");
+        assert_eq!(machines.zipped_version(name), Some(NEWER.to_owned()), "{name}");
     }
 
     let run = released.events[0]["run"].as_str().expect("a run");
@@ -48,47 +48,6 @@ fn three_machines_are_updated_hotfixed_backed_up_and_rolled_back() {
         assert!(machines.ibex(name).is_some(), "{name}");
         machines.is_quiet(name);
     }
-}
-
-/// Two files of the server are replaced and taken back; one of them is a program that runs.
-fn hotfix(machines: &Machines, names: &[String]) {
-    let before: Vec<_> = names.iter().map(|name| machines.installed(name)).collect();
-    let archive = machines.dir().join("patch.zip");
-    let mut zip = zip::ZipWriter::new(std::fs::File::create(&archive).expect("an archive"));
-    let entries = [
-        ("hotfix.yaml", "id: galil-timeout\ndescription: a longer timeout\nrequires: {EPICS: 26.9.*}\n"),
-        ("EPICS/ioc/master/GALIL/st.cmd", "new start\r\n"),
-        ("EPICS/ioc_tools/ibex_server.exe", "another server\r\n"),
-    ];
-    for (name, text) in entries {
-        zip.start_file(name, zip::write::SimpleFileOptions::default()).expect("an entry");
-        zip.write_all(text.as_bytes()).expect("its content");
-    }
-    zip.finish().expect("a whole archive");
-    let servers: Vec<_> = names.iter().map(|name| machines.ibex(name)).collect();
-    let put = machines.runs_well(&["hotfix", "--all", &archive.display().to_string(), "--yes"]);
-    for (name, server) in names.iter().zip(&servers) {
-        assert_eq!(put.outcome(name), "changed", "{}", put.story());
-        let server_folder = machines.on_c(name, "Instrument/Apps/EPICS");
-        let read = |below: &str| std::fs::read_to_string(server_folder.join(below)).expect("a file");
-        assert_eq!(read("ioc/master/GALIL/st.cmd"), "new start\r\n");
-        assert_eq!(read("ioc_tools/ibex_server.exe"), "another server\r\n", "an EXE in use is replaced");
-        assert_eq!(machines.ibex(name), *server, "the one that runs goes on");
-    }
-    let back = machines.runs_well(&["hotfix", "--all", "--revert", "galil-timeout", "--yes"]);
-    for (name, before) in names.iter().zip(&before) {
-        assert_eq!(back.outcome(name), "changed", "{}", back.story());
-        assert_eq!(differences(before, &machines.installed(name)), [""; 0], "{name}");
-    }
-}
-
-/// What the newest backup of the server says in its VERSION.txt, by another program's reading.
-fn zipped_version(machines: &Machines, name: &str) -> Option<String> {
-    let backups = std::fs::read_dir(machines.on_c(name, "data/old")).ok()?.flatten().map(|e| e.path());
-    let mut zips: Vec<_> = backups.map(|folder| folder.join("EPICS.zip")).filter(|zip| zip.exists()).collect();
-    zips.sort_by_key(|zip| zip.metadata().and_then(|m| m.modified()).ok());
-    let said = Command::new("unzip").arg("-p").arg(zips.pop()?).arg("VERSION.txt").output().expect("unzip runs");
-    String::from_utf8_lossy(&said.stdout).split_whitespace().next().map(str::to_owned)
 }
 
 #[test]

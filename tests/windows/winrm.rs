@@ -1,6 +1,7 @@
 //! Over WinRM, each machine by another way of logging on.
 
 use crate::command::Ended;
+use crate::hotfixes;
 use crate::kdc::{Kdc, REALM};
 use crate::machines::{Machines, NEWER, OLDER, differences};
 use crate::service::{PASSWORD, Service, Settings, USER};
@@ -54,7 +55,7 @@ fn runs_well(machines: &Machines, inventory: &Path, arguments: &[&str]) -> Ended
 }
 
 #[test]
-fn three_machines_are_released_and_rolled_back_by_ntlm_basic_and_kerberos() {
+fn three_machines_are_updated_hotfixed_backed_up_and_rolled_back_by_ntlm_basic_and_kerberos() {
     let Some(machines) = Machines::up(3, "wine-winrm") else { return };
     let Some(basic) = service(&machines, BASIC, &["--auth", "basic", "--tls"]) else { return };
     let mut others = vec![(BASIC, basic.settings().with("auth", "basic").with("timeout", "60s"))];
@@ -80,9 +81,15 @@ fn three_machines_are_released_and_rolled_back_by_ntlm_basic_and_kerberos() {
         machines.is_quiet(name);
     }
     runs_well(&machines, &inventory, &["check", "--all"]);
+    hotfixes::are_put_on_and_taken_back(&machines, &names, |arguments| runs_well(&machines, &inventory, arguments));
     let saved = runs_well(&machines, &inventory, &["backup", "--all", "--yes"]);
-    assert!(saved.last(&names[0], "bringing").is_none(), "the agent is there by now");
-    let back = runs_well(&machines, &inventory, &["rollback", "--all", "--yes"]);
+    for name in &names {
+        assert_eq!(saved.outcome(name), "ok", "{}", saved.story());
+        assert!(saved.last(name, "bringing").is_none(), "the agent is there by now");
+        assert_eq!(machines.zipped_version(name), Some(NEWER.to_owned()), "{name}");
+    }
+    let run = released.events[0]["run"].as_str().expect("a run");
+    let back = runs_well(&machines, &inventory, &["rollback", "--all", "--yes", "--run", run]);
     for (name, before) in names.iter().zip(&before) {
         assert_eq!(back.outcome(name), "rolled_back", "{}", back.story());
         assert_eq!(differences(before, &machines.installed(name)), [""; 0], "{name}");

@@ -18,7 +18,8 @@ use windows_sys::Win32::Foundation::{
     ERROR_SERVICE_DOES_NOT_EXIST, ERROR_SERVICE_NOT_ACTIVE, ERROR_SERVICE_REQUEST_TIMEOUT,
 };
 use windows_sys::Win32::System::Services::{
-    QueryServiceConfig2W, SERVICE_CONFIG_DELAYED_AUTO_START_INFO, SERVICE_DELAYED_AUTO_START_INFO,
+    QueryServiceConfig2W, QueryServiceStatusEx, SC_STATUS_PROCESS_INFO, SERVICE_CONFIG_DELAYED_AUTO_START_INFO,
+    SERVICE_DELAYED_AUTO_START_INFO, SERVICE_STATUS_PROCESS, SERVICE_STOPPED,
 };
 
 /// What a service that restarts does: the first, second and every later time it ends by itself.
@@ -62,7 +63,9 @@ fn open(name: &str, access: ServiceAccess) -> Result<Option<Service>> {
 /// # Errors
 /// When the service manager does not answer.
 pub(crate) fn status(name: &str) -> Result<Option<ServiceStatus>> {
-    Ok(state(name)?.map(|status| match status.current_state {
+    let Some(service) = open(name, ServiceAccess::QUERY_STATUS)? else { return Ok(None) };
+    let status = service.query_status().map_err(|e| failed(format!("ask for the state of the service {name}"), &e))?;
+    Ok(Some(match status.current_state {
         ServiceState::Stopped => ServiceStatus::Stopped,
         ServiceState::StartPending | ServiceState::ContinuePending => ServiceStatus::Starting,
         ServiceState::StopPending => ServiceStatus::Stopping,
@@ -71,17 +74,29 @@ pub(crate) fn status(name: &str) -> Result<Option<ServiceStatus>> {
     }))
 }
 
-fn state(name: &str) -> Result<Option<windows_service::service::ServiceStatus>> {
-    let Some(service) = open(name, ServiceAccess::QUERY_STATUS)? else { return Ok(None) };
-    service.query_status().map(Some).map_err(|e| failed(format!("ask for the state of the service {name}"), &e))
-}
-
-/// The process of a running service.
+/// The process of a service, while it has one: also when it starts, or does not stop.
 ///
 /// # Errors
 /// When the service manager does not answer.
 pub(crate) fn process(name: &str) -> Result<Option<u32>> {
-    Ok(state(name)?.and_then(|status| status.process_id).filter(|pid| *pid > 0))
+    let Some(service) = open(name, ServiceAccess::QUERY_STATUS)? else { return Ok(None) };
+    // The library tells it of services that run, and of no others.
+    let mut status = SERVICE_STATUS_PROCESS::default();
+    let mut needed = 0;
+    // SAFETY: the service is open for this question, and the answer is as long as it is said to be.
+    let told = unsafe {
+        QueryServiceStatusEx(
+            service.raw_handle(),
+            SC_STATUS_PROCESS_INFO,
+            (&raw mut status).cast(),
+            size_of_val(&status) as u32,
+            &raw mut needed,
+        )
+    };
+    if told == 0 {
+        return Err(Error::io(format!("ask for the process of the service {name}"), &std::io::Error::last_os_error()));
+    }
+    Ok(Some(status.dwProcessId).filter(|pid| *pid > 0 && status.dwCurrentState != SERVICE_STOPPED))
 }
 
 /// Asks a service to start or stop. One that does so already is no error.

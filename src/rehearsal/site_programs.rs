@@ -10,10 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The same for all parts.
-const LAUNCHER: &str = "@echo off\r\n\
-    rem Rehearsal: ibexdeploy itself plays this program. By the name of this file it knows what to do.\r\n\
-    if not defined IBEXDEPLOY set IBEXDEPLOY=ibexdeploy.exe\r\n\
-    \"%IBEXDEPLOY%\" agent stand-in \"%~f0\" -- %*\r\n";
+const LAUNCHER: &str = include_str!("scripts/launcher.bat");
 
 /// The process that stands for the running server.
 const SERVER_LOOP: &str = "server_loop.bat";

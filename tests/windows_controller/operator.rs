@@ -124,7 +124,9 @@ impl Operator {
     /// # Panics
     /// When it does not end in time.
     pub(crate) fn ended(&self, command: Command) -> Ended {
-        // What reads the output may wait for ever, so `timeout` ends what hangs.
+        // It writes to files: in Wine whatever it leaves running, such as the server of a sandbox, keeps a pipe open.
+        let [out, errors] = ["output", "errors"].map(|name| self.dir().join(name));
+        let file = |path: &Path| std::fs::File::create(path).expect("a file");
         let mut limited = Command::new("timeout");
         limited.args(["--kill-after=10", &LIMIT.as_secs().to_string()]).arg(command.get_program()).args(command.get_args());
         for (name, value) in command.get_envs() {
@@ -136,7 +138,11 @@ impl Operator {
         if let Some(folder) = command.get_current_dir() {
             limited.current_dir(folder);
         }
-        let ended = Ended::of(limited.stdin(Stdio::null()));
+        let status = limited.stdin(Stdio::null()).stdout(file(&out)).stderr(file(&errors)).status().expect("timeout starts");
+        let [stdout, stderr] =
+            [out, errors].map(|path| String::from_utf8_lossy(&std::fs::read(path).expect("text")).into_owned());
+        let events = stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let ended = Ended { code: status.code().unwrap_or(-1), events, stdout, stderr };
         assert_ne!(ended.code, 124, "it hangs\n{}", ended.story());
         ended
     }

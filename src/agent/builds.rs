@@ -147,8 +147,22 @@ mod tests {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, build).unwrap();
         let changed = SystemTime::now() - Duration::from_secs(age);
-        std::fs::File::open(path.parent().unwrap()).unwrap().set_modified(changed).unwrap();
+        opened(path.parent().unwrap()).set_modified(changed).unwrap();
         path
+    }
+
+    /// A folder, opened so that its times can be set.
+    fn opened(folder: &Path) -> std::fs::File {
+        let mut how = std::fs::OpenOptions::new();
+        #[cfg(not(windows))]
+        how.read(true);
+        #[cfg(windows)]
+        {
+            use std::os::windows::fs::OpenOptionsExt;
+            use windows_sys::Win32::Storage::FileSystem::{FILE_FLAG_BACKUP_SEMANTICS, FILE_WRITE_ATTRIBUTES};
+            how.access_mode(FILE_WRITE_ATTRIBUTES).custom_flags(FILE_FLAG_BACKUP_SEMANTICS);
+        }
+        how.open(folder).unwrap()
     }
 
     fn begin(home: &Home, run: &str, build: &str) {

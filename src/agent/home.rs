@@ -194,6 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg(unix)]
     fn a_path_too_long_for_a_socket_is_named_with_its_limit() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let root = folder.path().join("x".repeat(110));

@@ -335,3 +335,30 @@ pub fn serve(report: PathBuf) -> Result<()> {
         files::write_json(&report, &finding)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What only Windows can show: Wine has no more than the names of it, or less of it than is asked for. The last one starts this
+    /// executable, which must be ibexdeploy.
+    const ON_WINDOWS_ONLY: [&str; 6] = [
+        "who has a file open is named",
+        "links to folders (junctions)",
+        "services are registered, read back and removed",
+        "tasks are registered, read back and removed",
+        "PowerShell runs our scripts",
+        "a service starts, and runs a program in the session of who is logged on",
+    ];
+
+    #[test]
+    fn all_works_that_wine_has() {
+        assert!(ON_WINDOWS_ONLY.iter().all(|name| CHECKS.iter().any(|(what, _)| what == name)));
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        for (what, check) in CHECKS.iter().filter(|(what, _)| !ON_WINDOWS_ONLY.contains(what)) {
+            let found = check(&folder);
+            assert!(found.is_ok(), "{what}: {found:?}");
+        }
+    }
+}

@@ -62,10 +62,10 @@ fn exit_codes_are_whole() {
 #[test]
 fn a_batch_file_gets_its_arguments_and_runs_nothing_besides() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("x y.bat"), "@echo [%~1] [%~2]\r\n@exit /b 5\r\n").unwrap();
+    std::fs::write(folder.path().join("x y.bat"), "@echo [%~1] [%2]\r\n@exit /b 5\r\n").unwrap();
     let program = folder.path().join("x y.bat").display().to_string();
     let (text, code) = said(&program, &["a b", "c&echo evil"], None);
-    assert_eq!((text.lines().next(), code), (Some("[a b] [c&echo evil]"), 5), "{text}");
+    assert_eq!((text.lines().next(), code), (Some("[a b] [\"c&echo evil\"]"), 5), "{text}");
     // Found in the working folder, and without its extension.
     assert_eq!(said("x y", &[], Some(folder.path())).1, 5);
 }

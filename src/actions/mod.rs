@@ -37,6 +37,7 @@ mod job;
 #[cfg(unix)]
 mod small_tests;
 #[cfg(test)]
+#[cfg(unix)]
 mod testing;
 mod undo;
 

@@ -441,7 +441,7 @@ pub fn make_folder(cx: &StepContext<'_>, folder: &Path) -> Result<()> {
 /// # Errors
 /// When it is refused.
 pub fn rename(cx: &StepContext<'_>, from: &Path, to: &Path) -> Result<()> {
-    #[cfg(test)]
+    #[cfg(all(test, unix))]
     super::testing::crash_point()?;
     let limit = busy::PATIENCE.min(cx.deadline.left());
     busy::patiently(limit, || std::fs::rename(from, to)).map_err(|e| {

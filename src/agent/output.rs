@@ -96,11 +96,11 @@ fn clean(bytes: &[u8], secrets: &Secrets) -> Vec<u8> {
 }
 
 #[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
 
     #[test]
-    #[cfg(unix)]
     fn secrets_do_not_reach_the_log_and_all_else_does() -> Result<()> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("output.log");

@@ -5,8 +5,10 @@ use crate::moments::{Place, Victim};
 use serde_json::Value;
 use std::process::Command;
 
-/// Where somebody is killed: while content comes, before and in the outage, with IBEX started, looked at and released.
-const PLACES: [Place; 6] = [Place::Stage, Place::Held, Place::InSync, Place::Prove, Place::Close, Place::Rollback];
+/// Where a worker is killed: while content comes, in the outage, with IBEX started and looked at, released, and on the way back.
+const OF_WORKERS: [Place; 5] = [Place::Stage, Place::InSync, Place::Prove, Place::Close, Place::Rollback];
+/// A controller matters before the word to apply as well.
+const OF_CONTROLLERS: [Place; 5] = [Place::Stage, Place::Held, Place::Prove, Place::Close, Place::Rollback];
 /// A release whose script fails, so that it is taken back.
 const FAILING: &str = "26.9.1";
 /// How often a place is tried again when the run was faster than the kill.
@@ -20,12 +22,12 @@ fn kill(pid: u32) {
 
 #[test]
 fn a_killed_worker_leaves_the_new_release_or_the_old_one() {
-    everywhere(Victim::Worker);
+    everywhere(Victim::Worker, &OF_WORKERS);
 }
 
 #[test]
 fn a_killed_controller_leaves_the_new_release_or_the_old_one() {
-    everywhere(Victim::Controller);
+    everywhere(Victim::Controller, &OF_CONTROLLERS);
 }
 
 #[test]
@@ -37,9 +39,9 @@ fn both_killed_leave_the_new_release_or_the_old_one() {
 }
 
 /// Rounds on one machine until somebody was killed at each place.
-fn everywhere(victim: Victim) {
+fn everywhere(victim: Victim, places: &[Place]) {
     let Some(mut site) = Site::up() else { return };
-    for place in PLACES {
+    for place in places.iter().copied() {
         let hit = (0..TRIES).any(|attempt| site.play(victim, place, attempt) == place);
         assert!(hit, "{victim:?} was never killed in {place:?}");
     }

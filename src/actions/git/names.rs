@@ -36,11 +36,11 @@ fn problem(name: &str) -> Option<String> {
 }
 
 #[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
 
     #[test]
-    #[cfg(unix)]
     fn what_git_refuses_is_refused() {
         let names = [
             "NDXLARMOR_ibex_26.9.0",

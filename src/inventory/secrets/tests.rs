@@ -10,6 +10,7 @@ fn value(source: SecretSource) -> Result<String> {
     Ok(secrets.get("key")?.expose_secret().to_owned())
 }
 
+#[cfg(unix)]
 fn shell(script: &str) -> SecretSource {
     SecretSource::Command(["sh", "-c", script].map(str::to_owned).to_vec())
 }

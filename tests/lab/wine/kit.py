@@ -21,8 +21,8 @@ exit /b 0
     "stop_ibex_server.bat": r"""
 @echo off
 taskkill /f /im ibex_server.exe >nul 2>nul
-"%~dp0ioc_tools\caget.exe" IN:X:DAE:RUNSTATE_STR >nul
-if %errorlevel%==0 (
+"%~dp0ioc_tools\caget.exe" --gone
+if not %errorlevel%==0 (
   echo IBEX server does not end
   exit /b 1
 )

@@ -23,8 +23,17 @@ static int ends_with(const wchar_t *text, const wchar_t *end) {
     return length >= wanted && !wcscmp(text + length - wanted, end);
 }
 
-/* caget [-S] [-w SECONDS] NAME...: lines of name and value. */
+/* A process that is ended is there for a moment longer. */
+static int server_is_gone(void) {
+    for (int left = 200; left && server_runs(); left--)
+        Sleep(50);
+    return !server_runs();
+}
+
+/* caget [-S] [-w SECONDS] NAME...: lines of name and value. caget --gone: waits until the server has ended. */
 static int caget(int count, wchar_t **words) {
+    if (count == 2 && !wcscmp(words[1], L"--gone"))
+        return !server_is_gone();
     int code = 0, up = server_runs();
     for (int i = 1; i < count; i++) {
         const wchar_t *name = words[i], *value = NULL;

@@ -40,7 +40,7 @@ impl Upgrade<'_> {
                 .ok_or_else(|| Error::new(ErrorKind::Integrity, "the count of what the old server held is gone"))?,
             None => Rows::default(),
         };
-        self.replace()?;
+        let held = self.replace(held)?;
         self.first_start()?;
         let client = self.new_client();
         if !self.files.has(Mark::Verified) {
@@ -87,7 +87,8 @@ impl Upgrade<'_> {
                 .next("start it, see that it is well, and run it again"));
         }
         self.files.set(Mark::Quiet)?;
-        client.tell(cx, "quiet", "SET GLOBAL read_only = ON;\n")?;
+        // `read_only` does not bind root. MySQL has a word that does; MariaDB passes over this comment.
+        client.tell(cx, "quiet", "SET GLOBAL read_only = ON;\n/*!80000 SET GLOBAL super_read_only = ON */;\n")?;
         let databases = rows::databases(cx, &client)?;
         let held = Rows::count(cx, &client, &databases)?;
         if self.before.route == Route::Reload {
@@ -131,12 +132,13 @@ impl Upgrade<'_> {
 
     // -- in its place --
 
-    /// Stops the old server, and puts the new programs and data in place by renames.
-    fn replace(&self) -> Result<()> {
+    /// Stops the old server, and puts the new programs and data in place by renames. Gives what the old one held.
+    fn replace(&self, mut held: Rows) -> Result<Rows> {
         let (cx, before) = (self.cx, self.before);
         if !before_is_moved(self.files)? {
             if let Some(old) = &before.old {
                 self.expect_quiet(old)?;
+                held = self.counted_again(old, held)?;
                 server::stop(cx, &old.service.name)?;
             }
             self.files.set(Mark::Replacing)?;
@@ -148,7 +150,31 @@ impl Upgrade<'_> {
         self.move_in(&self.files.data_moves(), &before.data, DATA)?;
         self.write_first_settings()?;
         self.move_in(&self.files.programs_moves(), &before.programs, PROGRAMS)?;
-        cx.platform.register_service(&before.new)
+        cx.platform.register_service(&before.new)?;
+        Ok(held)
+    }
+
+    /// What the old server holds right before it stops. Where the new one gets the dump, that must be what was dumped:
+    /// somebody with root's rights may have written meanwhile.
+    fn counted_again(&self, old: &OldServer, held: Rows) -> Result<Rows> {
+        if self.cx.platform.service(&old.service.name)? != Some(ServiceStatus::Running) {
+            return Ok(held);
+        }
+        let client = self.old_client(old);
+        let databases = rows::databases(self.cx, &client)?;
+        let now = Rows::count(self.cx, &client, &databases)?;
+        if now == held {
+            return Ok(held);
+        }
+        if self.before.route == Route::Reload {
+            return held.expect_same(&now).map(|()| held).map_err(|differ| {
+                Error::step_failed("the databases were written to while they were dumped, by somebody with root's rights")
+                    .with_output(differ.details().output.clone())
+                    .next("find out who writes as root, let them wait, and run it again; the old server and its data stay")
+            });
+        }
+        files::write_json(&self.files.rows(), &now)?;
+        Ok(now)
     }
 
     /// That nobody could write to the old server since it was dumped: where the machine was started anew in between, it takes

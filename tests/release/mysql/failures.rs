@@ -99,6 +99,28 @@ fn a_failure_in_the_outage_brings_the_old_server_back_with_its_data() {
 }
 
 #[test]
+fn rows_that_root_writes_while_the_dump_is_made_are_not_lost() {
+    let Some(site) = Site::new("8.0.36", "MYSQL80", "8.4.3") else { return };
+    let dump = site.root().join("c/Instrument/Apps/MySQL/bin/mysqldump.exe");
+    let whole = std::fs::read_to_string(&dump).expect("a program");
+    let late =
+        "echo \"INSERT INTO iocdb.iocs VALUES ('LATE', 1);\" | \"$(dirname \"$0\")/mysql.exe\" --no-defaults --user=root\n";
+    std::fs::write(&dump, format!("{}\n{late}", whole.replace("exec ", ""))).expect("a program");
+    let ended = site.upgrade();
+    assert_eq!((ended.code, ended.outcome(NAME).as_str()), (1, "rolled_back"), "{}", ended.story());
+    assert!(ended.stdout.contains("written to while they were dumped"), "{}", ended.story());
+    assert!(ended.stdout.contains("iocdb.iocs: "), "{}", ended.story());
+    assert_eq!(site.version(), "8.0.36");
+    let rows = || site.sql("SELECT COUNT(*) FROM iocdb.iocs WHERE name = 'LATE';").trim().to_owned();
+    assert_ne!(rows(), "0", "{}", ended.story());
+    let there = rows();
+    std::fs::write(&dump, &whole).expect("a program");
+    let ended = site.upgrade();
+    assert_eq!((ended.code, ended.outcome(NAME).as_str()), (0, "changed"), "{}", ended.story());
+    assert_eq!((site.version().as_str(), rows()), ("8.4.3", there), "{}", ended.story());
+}
+
+#[test]
 fn a_release_that_fails_later_takes_the_upgrade_back_with_it() {
     let Some(site) = Site::new("8.0.36", "MYSQL80", "8.4.3") else { return };
     let before = Before::of(&site);

@@ -12,13 +12,6 @@ const OTHERS: usize = 20;
 pub fn error(error: &Error, screen: Screen) -> String {
     let d = error.details();
     let mut text = format!("{} {}\n", screen.red("error:"), screen.bold(&clean(&d.message)));
-    // Writing into a string cannot fail.
-    if let Some(position) = &d.position {
-        let _ = writeln!(text, "  --> {}:{}:{}", clean(&position.file), position.line, position.column);
-        for line in position.excerpt.iter().flat_map(|e| e.lines()) {
-            let _ = writeln!(text, "  {}", safe(line.trim_end()));
-        }
-    }
     text.push_str(&indented(error, "  ", true, screen));
     for other in d.others.iter().take(OTHERS) {
         text.push_str(&self::error(other, screen));
@@ -42,10 +35,17 @@ pub(super) fn each_once<'a>(errors: impl Iterator<Item = (&'a str, &'a Error)>, 
     all.into_iter().map(|(error, instruments)| self::error(&error.on_hosts(names(&instruments)), screen)).collect()
 }
 
-/// What stands below an error's message: host and step (when wanted), causes, output, next move.
+/// What stands below an error's message: file and line, host and step (when wanted), causes, output, next move.
 pub(super) fn indented(error: &Error, indent: &str, place: bool, screen: Screen) -> String {
     let d = error.details();
     let mut text = String::new();
+    // Writing into a string cannot fail.
+    if let Some(position) = &d.position {
+        let _ = writeln!(text, "{indent}--> {}:{}:{}", clean(&position.file), position.line, position.column);
+        for line in position.excerpt.iter().flat_map(|e| e.lines()) {
+            let _ = writeln!(text, "{indent}{}", safe(line.trim_end()));
+        }
+    }
     let mut line = |label: &str, what: &str| {
         let first = format!("{indent}{label} ");
         let next = " ".repeat(first.len());

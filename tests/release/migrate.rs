@@ -1,6 +1,6 @@
 //! Settings of instruments migrated through the real binary, and taken back.
 
-use crate::support::Fleet;
+use crate::support::{Ended, Fleet};
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -38,6 +38,11 @@ fn git(folder: &Path, args: &[&str]) -> String {
     let output = Command::new("git").args(args).current_dir(folder).output().expect("git");
     assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Runs the binary with the output that people read.
+fn in_words(fleet: &Fleet, arguments: &[&str]) -> Ended {
+    Ended::of(fleet.command_of(arguments, "state").args(["--output", "plain"]))
 }
 
 fn look(settings: &Path) -> BTreeMap<String, String> {
@@ -111,6 +116,19 @@ fn a_malformed_file_is_named_with_its_line_before_anything_changes() {
     assert_eq!((ended.code, ended.outcome(NAME).as_str()), (1, "failed"), "{}", ended.story());
     assert!(ended.stdout.contains("_base\\\\iocs.xml") && ended.stdout.contains("\"line\":3"), "{}", ended.story());
     assert_eq!(look(&settings), before);
+    let place = format!("config\\{NAME}\\configurations\\components\\_base\\iocs.xml:3:");
+    let plain = in_words(&fleet, &["migrate", NAME, "--yes"]);
+    let report = plain.stdout.split("What went wrong").nth(1).unwrap_or_default().to_owned();
+    assert!(report.contains(&place), "{}", plain.story());
+    for question in [&["runs", "show"][..], &["runs", "report", "--markdown"]] {
+        let shown = in_words(&fleet, question);
+        assert!(shown.stdout.contains(&place), "{question:?}: {}", shown.story());
+    }
+    std::fs::write(settings.join("configurations/config_version.txt"), "6.6.6\n").expect("a file");
+    git(&settings, &["commit", "--quiet", "--all", "--message", "unknown"]);
+    let unknown = in_words(&fleet, &["migrate", NAME, "--yes"]);
+    let report = unknown.stdout.split("What went wrong").nth(1).unwrap_or_default().to_owned();
+    assert!(report.contains("configurations\\config_version.txt:1:"), "{}", unknown.story());
 }
 
 #[test]

@@ -4,8 +4,10 @@
 
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 const IOCS: &str = "<?xml version=\"1.0\" ?>\r\n<iocs>\r\n    <!-- of the site -->\r\n    <ioc name=\"DFKPS_02\">\r\n        <macros/>\r\n    </ioc>\r\n</iocs>\r\n";
 
@@ -45,16 +47,14 @@ fn git(dir: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+fn command(dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ibexdeploy"));
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).arg("migrate").arg("--dir").arg(dir).args(arguments).stdin(Stdio::null());
+    command
+}
+
 fn migrate(dir: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_ibexdeploy"))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .arg("migrate")
-        .arg("--dir")
-        .arg(dir)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
+    command(dir, arguments).output().unwrap()
 }
 
 /// Content of all files of the work tree, and all that git knows.
@@ -153,6 +153,125 @@ fn whatever_is_wrong_nothing_changes() {
         assert!(text.contains(told), "{told}: {text}");
         assert_eq!(output.status.code(), Some(code), "{text}");
         assert_eq!(look(dir.path()), before, "{told}");
+    }
+}
+
+/// Begins a migration and waits until all files are in place and git is about to move the branch: its hook waits there
+/// for one line, and ends with the exit code in it.
+fn stopped_before_the_branch_moves(dir: &Path) -> Child {
+    let hook = dir.join(".git/hooks/reference-transaction");
+    std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
+    assert!(Command::new("mkfifo").arg(dir.join(".git/gate")).status().unwrap().success());
+    let (gate, there) = (dir.join(".git/gate"), dir.join(".git/there"));
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = prepared ] || exit 0\n: > '{}'\nread code < '{}'\nexit \"$code\"\n",
+        there.display(),
+        gate.display()
+    );
+    std::fs::write(&hook, script).unwrap();
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let child = command(dir, &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    while !there.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "git is never called");
+        std::thread::yield_now();
+    }
+    child
+}
+
+/// Lets the hook end.
+fn open_gate(dir: &Path, code: u8) {
+    std::fs::write(dir.join(".git/gate"), format!("{code}\n")).unwrap();
+    std::fs::remove_file(dir.join(".git/hooks/reference-transaction")).unwrap();
+}
+
+#[test]
+fn a_migration_that_is_killed_is_never_taken_for_done() {
+    let dir = settings(true);
+    let before = look(dir.path());
+    let mut child = stopped_before_the_branch_moves(dir.path());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    open_gate(dir.path(), 1);
+    let version = || std::fs::read_to_string(dir.path().join("configurations/config_version.txt")).unwrap();
+    assert_eq!(version(), "26.8.1\n", "it was in the middle");
+    let half = look(dir.path());
+    let dry = migrate(dir.path(), &["--dry-run"]);
+    assert_eq!(dry.status.code(), Some(4));
+    assert!(String::from_utf8_lossy(&dry.stderr).contains("was ended in the middle"));
+    assert_eq!(look(dir.path()), half);
+
+    let again = migrate(dir.path(), &["--to", "7.2.0"]);
+    let told = String::from_utf8_lossy(&again.stdout).into_owned();
+    assert_eq!(again.status.code(), Some(0), "{told}{}", String::from_utf8_lossy(&again.stderr));
+    assert!(told.contains("was put back first") && told.contains("migrated from 6.0.0 to 7.2.0"), "{told}");
+    assert_eq!(git(dir.path(), &["status", "--porcelain"]), "");
+    git(dir.path(), &["reset", "--quiet", "--hard", "HEAD~1"]);
+    let tags = git(dir.path(), &["tag"]);
+    tags.lines().for_each(|tag| drop(git(dir.path(), &["tag", "--delete", tag])));
+    let first = git(dir.path(), &["rev-list", "--max-parents=0", "HEAD"]);
+    git(dir.path(), &["reset", "--quiet", "--hard", first.trim()]);
+    assert_eq!(look(dir.path()), before);
+}
+
+#[test]
+fn what_was_changed_after_a_kill_is_not_overwritten() {
+    let dir = settings(true);
+    let mut child = stopped_before_the_branch_moves(dir.path());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    open_gate(dir.path(), 1);
+    std::fs::write(dir.path().join("configurations/globals.txt"), "precious\n").unwrap();
+    let half = look(dir.path());
+    let refused = migrate(dir.path(), &[]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(4), "{said}");
+    assert!(said.contains("configurations/globals.txt"), "{said}");
+    assert_eq!(look(dir.path()), half);
+}
+
+#[test]
+fn an_interrupt_in_the_middle_lets_it_come_to_its_end() {
+    let dir = settings(true);
+    let mut child = stopped_before_the_branch_moves(dir.path());
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    open_gate(dir.path(), 0);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(git(dir.path(), &["status", "--porcelain"]), "");
+    assert!(git(dir.path(), &["tag"]).contains("NDXEMU_26.8.1"));
+    assert!(!dir.path().join(".ibexdeploy-migration").exists());
+}
+
+#[test]
+fn files_that_git_does_not_have_are_never_deleted() {
+    for (ignored, file) in [(false, "new.cmd"), (true, "new.log")] {
+        let dir = settings(true);
+        let galil = dir.path().join("configurations/galil");
+        std::fs::create_dir(&galil).unwrap();
+        std::fs::write(galil.join("old.cmd"), "old\n").unwrap();
+        std::fs::write(dir.path().join(".gitignore"), "*.log\n").unwrap();
+        git(dir.path(), &["add", "--all"]);
+        git(dir.path(), &["commit", "--quiet", "--message", "galil", "--date", "2023-01-01T00:00:00Z"]);
+        Command::new("git")
+            .args(["commit", "--quiet", "--amend", "--no-edit"])
+            .env("GIT_COMMITTER_DATE", "2023-01-01T00:00:00Z")
+            .current_dir(dir.path())
+            .status()
+            .unwrap();
+        std::fs::write(galil.join(file), "precious\n").unwrap();
+        let before = look(dir.path());
+        let refused = migrate(dir.path(), &[]);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        assert!(said.contains("which git does not have") && said.contains(file), "{said}");
+        assert_eq!(look(dir.path()), before);
+        if ignored {
+            assert_eq!(migrate(dir.path(), &["--dry-run"]).status.code(), Some(1));
+        }
+        std::fs::remove_file(galil.join(file)).unwrap();
+        assert_eq!(migrate(dir.path(), &[]).status.code(), Some(0));
+        assert!(!galil.exists());
     }
 }
 

@@ -1,7 +1,7 @@
 //! `ibexdeploy migrate`.
 
 use super::operate::{Fleet, PlaybookOptions, Wanted, go, prepare};
-use super::{GlobalOptions, document, exit};
+use super::{GlobalOptions, document, exit, interrupt};
 use crate::error::{Error, Result};
 use crate::migrate::work::{Order, Prepared};
 use crate::migrate::{Chain, local, unified, work};
@@ -63,33 +63,41 @@ impl Migrate {
             clean: false,
             remotes: false,
         };
+        let mut notes = Vec::new();
+        if !dry_run {
+            // From here on an interrupt waits: what is begun takes a moment, and is all or nothing.
+            let _interrupts = interrupt::lead();
+            notes.extend(local::put_back_unfinished(&order.folder)?.map(str::to_owned));
+        }
         let prepared = work::prepare(&order)?;
         if !dry_run && !prepared.is_done() {
-            local::put_in_place(&order.folder, &prepared)?;
+            let kept = local::put_in_place(&order.folder, &prepared)?;
+            notes.extend(kept.map(|kept| format!("no git has the folders that were deleted: they are in {}", kept.display())));
         }
-        document(global, &as_data(&prepared, dry_run), || told(&prepared, dry_run))?;
+        document(global, &as_data(&prepared, dry_run, &notes), || told(&prepared, dry_run, &notes))?;
         Ok(exit::OK)
     }
 }
 
-fn as_data(prepared: &Prepared, dry_run: bool) -> Value {
+fn as_data(prepared: &Prepared, dry_run: bool, notes: &[String]) -> Value {
     let files: BTreeMap<String, String> =
         prepared.files.iter().map(|(path, change)| (path.to_string(), unified(path, change))).collect();
     let skipped: Vec<String> = prepared.left.iter().map(ToString::to_string).collect();
     json!({
         "machine": prepared.machine, "from": prepared.from, "to": prepared.to, "dry_run": dry_run,
-        "passed": prepared.passed, "files": files, "deleted": prepared.deleted, "skipped": skipped,
+        "passed": prepared.passed, "files": files, "deleted": prepared.deleted, "skipped": skipped, "notes": notes,
         "branch": prepared.refs.as_ref().map(|refs| &refs.branch), "commit": prepared.refs.as_ref().map(|refs| &refs.new),
         "tags": prepared.refs.as_ref().map(|refs| refs.tags.iter().map(|tag| &tag.name).collect::<Vec<_>>()),
     })
 }
 
-fn told(prepared: &Prepared, dry_run: bool) -> String {
+fn told(prepared: &Prepared, dry_run: bool, notes: &[String]) -> String {
     let Prepared { from, to, machine, .. } = prepared;
+    let mut text: String = notes.iter().map(|note| format!("{machine}: {note}\n")).collect();
     if prepared.is_done() {
-        return format!("{machine}: the settings have the version {to} already\n");
+        let _ = writeln!(text, "{machine}: the settings have the version {to} already");
+        return text;
     }
-    let mut text = String::new();
     if dry_run {
         prepared.files.iter().for_each(|(path, change)| text.push_str(&unified(path, change)));
         text.push('\n');

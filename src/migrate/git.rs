@@ -133,6 +133,33 @@ impl Repo {
             .next("commit them, or put them aside, and migrate again; nothing was changed"))
     }
 
+    /// Refuses to delete folders with files that no commit has: ignored ones, and with `all` also those that are only not
+    /// added yet.
+    ///
+    /// # Errors
+    /// When there are any, naming some.
+    pub fn expect_known(&self, folders: &[RelPath], all: bool) -> Result<()> {
+        if folders.is_empty() {
+            return Ok(());
+        }
+        let mut args = vec!["ls-files", "-z", "--others"];
+        if !all {
+            args.extend(["--ignored", "--exclude-standard"]);
+        }
+        args.push("--");
+        args.extend(folders.iter().map(RelPath::as_str));
+        let unknown: Vec<String> = names(&self.git(&args).bytes()?).into_iter().collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        Err(Error::step_failed(format!(
+            "the migration deletes folders that hold {} files which git does not have",
+            unknown.len()
+        ))
+        .with_output(first_named(&unknown))
+        .next("commit them, or move them elsewhere, and migrate again; nothing was changed"))
+    }
+
     /// Makes the commits of a migration, and says which references are to be moved. Changes nothing that can be seen.
     ///
     /// # Errors
@@ -242,6 +269,15 @@ pub fn move_refs(moves: &RefMoves) -> Result<()> {
         });
     }
     repo.git(&["update-ref", "-m", "migration of the settings", "--stdin"]).input(lines.into_bytes()).text().map(|_| ())
+}
+
+/// True when the branch has the commits of a migration.
+///
+/// # Errors
+/// When git cannot be run.
+pub fn are_shown(moves: &RefMoves) -> Result<bool> {
+    let repo = Repo { folder: moves.folder.clone() };
+    Ok(repo.value(&format!("refs/heads/{}", moves.branch))?.as_deref() == Some(&moves.new))
 }
 
 /// Takes back what [`move_refs`] did, after the files are as they were. Gives what could not be taken back.

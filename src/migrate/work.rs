@@ -61,6 +61,7 @@ impl Prepared {
 /// # Errors
 /// As [`migrate`] and [`Repo::record`]; nothing was changed.
 pub fn prepare(order: &Order) -> Result<Prepared> {
+    super::local::expect_finished(&order.folder, &order.shown)?;
     let mut tree = Tree::open(&order.folder, &order.shown)?;
     let repo = Repo::at(&order.folder);
     if order.clean
@@ -73,6 +74,10 @@ pub fn prepare(order: &Order) -> Result<Prepared> {
     let machine = machine(order, repo.as_ref());
     let site = Site { machine, server: order.server.clone(), has_history: repo.is_some(), newest_commit: &newest_commit };
     let mut migrated = migrate(&mut tree, &order.chain, &site, order.to.as_deref())?;
+    if let Some(repo) = &repo {
+        // Steps before this one may commit what is not known yet; what git ignores nobody commits.
+        repo.expect_known(tree.deleted_folders(), order.clean || order.commit)?;
+    }
     let refs = match &repo {
         Some(repo) if order.commit && !migrated.passed.is_empty() => Some(repo.record(&migrated)?),
         _ => None,

@@ -145,6 +145,85 @@ fn a_conflict_and_a_remote_that_is_away_are_found_while_ibex_runs() {
 }
 
 #[test]
+fn what_a_rollback_took_back_of_master_comes_again_with_the_next_release() {
+    let fleet = fleet();
+    let own = tree(&fleet).join("configurations/own.cmd");
+    for round in 0..2 {
+        let release = fleet.run(&["release", NAME, "--yes"]);
+        assert_eq!((release.code, release.outcome(NAME).as_str()), (0, "changed"), "{}", release.story());
+        assert!(is_new(&fleet), "round {round}: {}", release.story());
+        let pushed = git(&tree(&fleet), &["rev-parse", "HEAD"]);
+        let back = fleet.run(&["rollback", NAME, "--yes"]);
+        assert_eq!(back.outcome(NAME), "rolled_back", "{}", back.story());
+        assert!(!is_new(&fleet) && git(&remote(&fleet), &["rev-parse", NAME]) == pushed, "round {round}");
+        // What the rollback put back is worked on.
+        std::fs::write(&own, format!("improved in round {round}\r\n")).expect("a file");
+    }
+    let dry = fleet.run(&["run", "settings", NAME, "--dry-run"]);
+    assert!(said(&dry, "origin/master to merge again, as its merge was taken back"), "{}", dry.story());
+    let settings = fleet.run(&["run", "settings", NAME, "--yes"]);
+    assert_eq!((settings.code, settings.outcome(NAME).as_str()), (0, "changed"), "{}", settings.story());
+    assert!(is_new(&fleet), "{}", settings.story());
+    assert_eq!(std::fs::read_to_string(&own).expect("the file"), "improved in round 1\r\n");
+    let there = git(&tree(&fleet), &["rev-parse", "HEAD"]);
+    let again = fleet.run(&["run", "settings", NAME, "--yes"]);
+    assert_eq!(again.code, 0, "{}", again.story());
+    assert_eq!(git(&tree(&fleet), &["rev-parse", "HEAD"]), there, "once is enough");
+}
+
+#[test]
+fn what_is_merged_again_with_conflicts_is_merged_by_hand_as_the_error_says() {
+    let fleet = fleet();
+    for (command, outcome) in
+        [(&["run", "settings", NAME, "--yes"][..], "changed"), (&["rollback", NAME, "--yes"], "rolled_back")]
+    {
+        let ended = fleet.run(command);
+        assert_eq!(ended.outcome(NAME), outcome, "{}", ended.story());
+    }
+    std::fs::write(tree(&fleet).join(".gitignore"), "*.mine\r\n").expect("a file");
+    git(&tree(&fleet), &["commit", "--quiet", "--message", "Mine", ".gitignore"]);
+    let before = look(&tree(&fleet));
+    let conflict = fleet.run(&["run", "settings", NAME, "--yes"]);
+    assert_eq!((conflict.code, conflict.outcome(NAME).as_str()), (1, "failed"), "{}", conflict.story());
+    assert!(said(&conflict, "has conflicts in .gitignore"), "{}", conflict.story());
+    assert_eq!(look(&tree(&fleet)), before);
+    let error = conflict.last(NAME, "instrument_finished").expect("it ended")["error"].clone();
+    let next = error["next"].as_str().unwrap_or_default().to_owned();
+    let command = next.split('`').nth(1).unwrap_or_default().to_owned();
+    let commit = next.split("commit with ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default().to_owned();
+    git(&tree(&fleet), &["add", "--all"]);
+    git(&tree(&fleet), &["commit", "--quiet", "--message", "Work"]);
+    let arguments: Vec<&str> = command.split(' ').skip(1).collect();
+    assert!(!Command::new("git").args(arguments).current_dir(tree(&fleet)).output().expect("git").status.success());
+    std::fs::write(tree(&fleet).join(".gitignore"), "*.tmp\r\n*.mine\r\n").expect("a file");
+    git(&tree(&fleet), &["commit", "--quiet", "--all", "--message", &format!("Merged by hand, what {commit} took back")]);
+    let ended = fleet.run(&["run", "settings", NAME, "--yes"]);
+    assert_eq!(ended.code, 0, "{}", ended.story());
+    assert!(is_new(&fleet), "{}", ended.story());
+}
+
+#[test]
+fn settings_of_before_a_release_go_on_as_the_error_says() {
+    let fleet = fleet();
+    git(&tree(&fleet), &["add", "--all"]);
+    git(&tree(&fleet), &["commit", "--quiet", "--message", "Work"]);
+    let before = git(&tree(&fleet), &["rev-parse", "HEAD"]);
+    let ended = fleet.run(&["run", "settings", NAME, "--yes"]);
+    assert_eq!(ended.outcome(NAME), "changed", "{}", ended.story());
+    // As a restore of a backup from before leaves them.
+    git(&tree(&fleet), &["reset", "--quiet", "--hard", &before]);
+    let refused = fleet.run(&["run", "settings", NAME, "--yes"]);
+    assert_eq!((refused.code, refused.outcome(NAME).as_str()), (1, "failed"), "{}", refused.story());
+    let own = format!("origin/{NAME}");
+    assert!(said(&refused, "git merge -s ours -m"), "{}", refused.story());
+    git(&tree(&fleet), &["merge", "--quiet", "-s", "ours", "-m", "Take back the release", &own]);
+    assert!(!is_new(&fleet));
+    let ended = fleet.run(&["run", "settings", NAME, "--yes"]);
+    assert_eq!((ended.code, ended.outcome(NAME).as_str()), (0, "changed"), "{}", ended.story());
+    assert!(is_new(&fleet), "{}", ended.story());
+}
+
+#[test]
 fn work_in_scripts_and_common_files_is_committed_before_they_are_pulled() {
     let fleet = fleet();
     let settings = fleet.root(NAME).join("c/Instrument/Settings/config");

@@ -1,5 +1,6 @@
 //! What a work tree was like before a step changed it, and the way back to that.
 
+use super::again::{self, Merge};
 use super::program::{Git, Reach, url_key};
 use super::tree::{Change, State, clear_own_locks, is_merging};
 use crate::actions::moves::{Stamp, make_folder, rename, shown};
@@ -36,8 +37,7 @@ pub(super) struct Before {
 pub(super) struct Works {
     /// Takes up all uncommitted work.
     pub(super) commit: bool,
-    /// What is merged, by name.
-    pub(super) merges: Vec<String>,
+    pub(super) merges: Vec<Merge>,
     pub(super) branch: Option<String>,
     pub(super) tag: Option<String>,
     /// Where the remote will be.
@@ -246,7 +246,7 @@ impl Before {
         git.repeat(cx, "revert-tree", Reach::Local, &["read-tree", "--reset", "-u", head])?;
         let same = git.look(cx, "revert-same", &["diff", "--cached", "--quiet", "HEAD"])?.exit_code == 0;
         if !same {
-            let message = format!("Take back {}", cx.plan.run);
+            let message = again::message(&cx.plan.run, head, self.state.branch.as_deref().unwrap_or_default());
             git.repeat(cx, "revert", Reach::Local, &["commit", "--quiet", "--no-verify", "--message", &message])?;
         }
         remind_to_push(cx, &self.tree);

@@ -1,5 +1,6 @@
 //! `git`: a work tree of the site brought up to date, committed, tagged, pushed.
 
+mod again;
 mod before;
 pub mod clone;
 mod names;
@@ -20,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::events::Outcome;
 use crate::paths::Place;
 use crate::playbook::Phase;
+use again::Merge;
 use before::{Before, Seen, Works, file_of, remote_branch};
 use program::{Git as Program, Reach};
 use schemars::JsonSchema;
@@ -136,7 +138,7 @@ impl Git {
     }
 
     /// What is to be merged: by name, where it is not in the branch already.
-    fn merges(&self, cx: &StepContext<'_>, git: &Program, state: &State) -> Result<Vec<String>> {
+    fn merges(&self, cx: &StepContext<'_>, git: &Program, state: &State) -> Result<Vec<Merge>> {
         let mut merges = Vec::new();
         if !self.takes() {
             return Ok(merges);
@@ -145,14 +147,16 @@ impl Git {
             && remote_branch(cx, git, self.remote(), branch)?.is_some()
         {
             let own = format!("{}/{branch}", self.remote());
-            let missing = self.count(cx, git, &format!("HEAD..refs/remotes/{own}"))?;
+            let missing = git.count(cx, &format!("HEAD..refs/remotes/{own}"))?;
             if missing > 0 && !self.pull {
                 let tree = shown(cx, &git.tree);
-                return Err(Error::step_failed(format!("{own} has {missing} commits that are not in {tree}"))
-                    .next("look at them with `git log HEAD..@{upstream}`, and merge them by hand or with `pull: true`"));
+                return Err(Error::step_failed(format!("{own} has {missing} commits that are not in {tree}")).next(format!(
+                    "look at them with `git log HEAD..{own}`; where they are wanted: `git merge {own}`; where the \
+                        settings were taken back on purpose, by a restore: `git merge -s ours -m \"Take back the release\" {own}`"
+                )));
             }
             if missing > 0 {
-                merges.push(own);
+                merges.push(Merge::of(&own));
             }
         }
         if let Some(with) = &self.merge {
@@ -161,31 +165,10 @@ impl Git {
                 return Err(Error::step_failed(format!("there is no {with} in {}", shown(cx, &git.tree)))
                     .next("correct `merge`, for example `origin/master`"));
             }
-            if self.count(cx, git, &format!("HEAD..{with}"))? > 0 {
-                merges.push(with.clone());
-            }
+            let missing = git.count(cx, &format!("HEAD..{with}"))?;
+            merges.extend(Merge::wanted(cx, git, state.branch.as_deref(), with, missing)?);
         }
         Ok(merges)
-    }
-
-    fn count(&self, cx: &StepContext<'_>, git: &Program, range: &str) -> Result<u64> {
-        let arguments = ["rev-list", "--count", range, "--"];
-        let seen = git.look(cx, "count", &arguments)?;
-        let number = seen.output.lines().last().and_then(|l| l.trim().parse().ok());
-        number.filter(|_| seen.exit_code == 0).ok_or_else(|| git.failed(cx, &arguments, seen.exit_code, &seen.tail))
-    }
-
-    /// Tries the merges without touching the work tree; a git that cannot (before 2.38) finds out in `apply`.
-    fn try_merges(&self, cx: &StepContext<'_>, git: &Program, merges: &[String]) -> Result<()> {
-        for with in merges {
-            let seen = git.look(cx, "trial", &["merge-tree", "--write-tree", "--messages", "HEAD", with])?;
-            let lines: Vec<String> = seen.output.lines().map(str::to_owned).collect();
-            let files = program::conflicting_files(&lines);
-            if seen.exit_code == 1 && !files.is_empty() {
-                return Err(program::conflicts(cx, &git.tree, with, files, seen.tail));
-            }
-        }
-        Ok(())
     }
 
     /// What there is to do, decided by what is there now.
@@ -230,8 +213,8 @@ impl Git {
             let message = self.commit.as_deref().unwrap_or_default();
             git.once(cx, "commit", Reach::Local, &["commit", "--quiet", "--message", message])?;
         }
-        for (n, with) in works.merges.iter().enumerate() {
-            git.once(cx, &format!("merge-{n}"), Reach::Local, &["merge", "--no-edit", with])?;
+        for (n, merge) in works.merges.iter().enumerate() {
+            merge.make(cx, git, &format!("merge-{n}"))?;
         }
         if let Some(name) = &works.branch {
             git.once(cx, "branch", Reach::Local, &["checkout", "--quiet", "-b", name])?;
@@ -274,7 +257,7 @@ impl Git {
         }
         let own = format!("{remote}/{branch}");
         git.repeat(cx, "track", Reach::Local, &["branch", "--quiet", "--set-upstream-to", &own])?;
-        let missing = self.count(cx, git, &format!("HEAD..refs/remotes/{own}"))?;
+        let missing = git.count(cx, &format!("HEAD..refs/remotes/{own}"))?;
         if missing > 0 {
             let tree = shown(cx, &git.tree);
             cx.progress.remind(&format!("{own} has {missing} commits that are not in {tree}: look whether they are needed"));
@@ -331,7 +314,7 @@ impl Perform for Git {
         let works = self.works(cx, &git, &state)?;
         let mut what: Vec<String> = Vec::new();
         what.extend(works.commit.then(|| format!("{} changes to commit", state.changes.len())));
-        what.extend(works.merges.iter().map(|with| format!("{with} to merge")));
+        what.extend(works.merges.iter().map(Merge::planned));
         what.extend(works.tag.iter().map(|tag| format!("to be tagged {tag}")));
         what.extend(works.branch.iter().map(|branch| format!("to be branched as {branch}")));
         what.extend(self.push.then(|| "to be pushed".to_owned()));
@@ -358,7 +341,7 @@ impl Perform for Git {
         self.fetch(cx, &git)?;
         crate::files::write(&self.fetched_file(cx, &git.tree), b"fetched\n")?;
         let merges = self.merges(cx, &git, &state)?;
-        self.try_merges(cx, &git, &merges)?;
+        merges.iter().try_for_each(|merge| merge.try_out(cx, &git))?;
         Ok(FetchStats::default())
     }
 
@@ -376,7 +359,7 @@ impl Perform for Git {
             undo.finished(&State::of(cx, &git)?)?;
             let works = before.works;
             done.extend(works.commit.then(|| format!("{} changes committed", before.state.changes.len())));
-            done.extend(works.merges.iter().map(|with| format!("{with} merged")));
+            done.extend(works.merges.iter().map(Merge::done));
             done.extend(works.tag.iter().map(|tag| format!("tagged {tag}")));
             done.extend(works.branch.iter().map(|branch| format!("branch {branch} made")));
             done.extend(works.url.iter().map(|_| format!("{} set", self.remote())));

@@ -112,6 +112,17 @@ impl Git {
         self.line(cx, "ref", &["rev-parse", "--verify", "--quiet", name])
     }
 
+    /// How many commits a range has.
+    ///
+    /// # Errors
+    /// When there is no such range, and as [`Git::look`].
+    pub(super) fn count(&self, cx: &StepContext<'_>, range: &str) -> Result<u64> {
+        let arguments = ["rev-list", "--count", range, "--"];
+        let seen = self.look(cx, "count", &arguments)?;
+        let number = seen.output.lines().last().and_then(|l| l.trim().parse().ok());
+        number.filter(|_| seen.exit_code == 0).ok_or_else(|| self.failed(cx, &arguments, seen.exit_code, &seen.tail))
+    }
+
     /// Where a remote leads; nothing when there is no such remote.
     ///
     /// # Errors

@@ -246,7 +246,7 @@ impl Before {
         git.repeat(cx, "revert-tree", Reach::Local, &["read-tree", "--reset", "-u", head])?;
         let same = git.look(cx, "revert-same", &["diff", "--cached", "--quiet", "HEAD"])?.exit_code == 0;
         if !same {
-            let message = again::message(&cx.plan.run, head, self.state.branch.as_deref().unwrap_or_default());
+            let message = again::message(cx.plan.run.as_str(), head, self.state.branch.as_deref().unwrap_or_default());
             git.repeat(cx, "revert", Reach::Local, &["commit", "--quiet", "--no-verify", "--message", &message])?;
         }
         remind_to_push(cx, &self.tree);

@@ -11,6 +11,7 @@ mod content;
 mod detach;
 mod driver;
 mod machine;
+mod measuring;
 mod output;
 #[cfg(windows)]
 mod pipe;

@@ -5,7 +5,7 @@ use super::machine::Machine;
 use super::resume::{Intent, Resume};
 use super::stranded::stranded;
 use super::worker::Worker;
-use super::{journal, prune, queries};
+use super::{journal, measuring, prune, queries};
 use crate::actions::git::GitUndo;
 use crate::actions::{UndoRecord, since, volumes};
 use crate::content::{ContentHash, Hashing};
@@ -57,9 +57,10 @@ struct Finished {
 ///
 /// # Errors
 /// When it cannot be undone.
-pub(crate) fn preview(worker: &Worker, run: &str) -> Result<RollbackPreview> {
+pub(crate) fn preview(worker: &Worker, run: &str, options: &RollbackOptions) -> Result<RollbackPreview> {
     let runs = to_undo(worker, run)?;
     refuse_under_ibex(&worker.machine, &runs)?;
+    refuse_while_measuring(worker, &runs, options)?;
     let newer = newer_files(&worker.machine, &runs)?;
     Ok(RollbackPreview { runs: runs.iter().map(|r| r.plan.run.0.clone()).collect(), newer })
 }
@@ -85,6 +86,8 @@ pub(crate) fn order(worker: &Worker, run: &str, options: &RollbackOptions) -> Re
         )
         .next("look at them; with `--discard-newer` they are saved as a patch and then discarded"));
     }
+    // Last of all: looking at the files may have taken minutes.
+    refuse_while_measuring(worker, &runs, options)?;
     let mut untouched = BTreeSet::new();
     for run in &runs {
         untouched.extend(changed_by_others(&worker.machine, &run.dir)?);
@@ -117,6 +120,16 @@ fn refuse_under_ibex(machine: &Machine, runs: &[Finished]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Never into a measurement, unless the operator says so.
+fn refuse_while_measuring(worker: &Worker, runs: &[Finished], options: &RollbackOptions) -> Result<()> {
+    if options.even_if_measuring {
+        return Ok(());
+    }
+    let records = |run: &'_ Finished| run.resume.open_intents().map(|intent| intent.record.clone()).collect();
+    let runs: Vec<_> = runs.iter().map(|run| measuring::Undone { plan: &run.plan, records: records(run) }).collect();
+    measuring::refuse(worker, &runs)
 }
 
 /// The playbook that changes between IBEX and SECI.
@@ -268,6 +281,7 @@ pub(crate) fn carry_out(mut driver: Driver, order: &RollbackOrder) -> Outcome {
     }
     driver.end_outage();
     remind_of_autostart(&driver);
+    remind_of_what_is_stopped(&driver, order);
     driver.run.emit(EventKind::RollbackFinished { ok: left.is_empty(), left: left.clone() });
     driver.finish_rollback(left)
 }
@@ -287,6 +301,19 @@ fn remind_of_autostart(driver: &Driver) {
     let active = Systems::now(&*machine.platform, &machine.drives, places).map(|found| found.active());
     if there && active.is_ok_and(|active| active == ActiveSystem::Seci) {
         let text = format!("SECI is active, and {marker} is there again: remove it, or a restart of the machine starts IBEX");
+        driver.run.emit(EventKind::Reminder { text });
+    }
+}
+
+/// Where IBEX was started by a run that is taken back, it is stopped with it.
+fn remind_of_what_is_stopped(driver: &Driver, order: &RollbackOrder) {
+    let (machine, ran) = (&driver.machine, ActiveSystem::in_facts(&driver.facts).is_some_and(ActiveSystem::is_ibex));
+    if !ran || brings_ibex_back(machine, order) {
+        return;
+    }
+    let now = Systems::now(&*machine.platform, &machine.drives, &driver.run.plan.places);
+    if now.is_ok_and(|found| found.active() == ActiveSystem::None) {
+        let text = "IBEX is stopped again, as it was before the run that was taken back".to_owned();
         driver.run.emit(EventKind::Reminder { text });
     }
 }

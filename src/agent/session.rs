@@ -181,7 +181,7 @@ impl Session {
     async fn rollback(&mut self, run: String, options: RollbackOptions) -> Result<()> {
         let worker = Arc::clone(&self.worker);
         if options.preview {
-            let reply = blocking(move || rollback::preview(&worker, &run)).await;
+            let reply = blocking(move || rollback::preview(&worker, &run, &options)).await;
             let reply = reply.map_or_else(QueryReply::Failed, QueryReply::RollbackPreview);
             return self.say(AgentMessage::Reply(Box::new(reply))).await;
         }

@@ -29,6 +29,9 @@ pub(super) struct Rollback {
     /// Take it back although files were changed since; those are saved first
     #[arg(long)]
     discard_newer: bool,
+    /// Take it back also when the DAE is not in SETUP or cannot be read; what is being measured is lost
+    #[arg(long)]
+    even_if_measuring: bool,
 }
 
 impl Rollback {
@@ -38,6 +41,7 @@ impl Rollback {
         let targets = fleet.bare_targets(&as_run, "rollback");
         let options = RollbackOptions {
             discard_newer: self.discard_newer,
+            even_if_measuring: self.even_if_measuring,
             preview: false,
             as_run: as_run.0.clone(),
             operator: fleet.operator.clone(),
@@ -107,9 +111,9 @@ fn refuse_newer(previews: &[(String, Result<RollbackPreview>)]) -> Result<()> {
     if newer.is_empty() {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Refused, "files were changed since: nothing was touched")
-        .with_output(newer)
-        .next("with --discard-newer they are saved and then taken back with the rest"))
+    Err(Error::new(ErrorKind::Refused, "files were changed since: nothing was touched").with_output(newer).next(
+        "with --discard-newer they are saved and then are taken back with the rest",
+    ))
 }
 
 /// A plan without steps, so that the run can be found again.

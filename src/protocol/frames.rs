@@ -160,7 +160,12 @@ mod tests {
             FrozenRequest::Cancel { run: "r".into(), now: true },
             FrozenRequest::Rollback {
                 run: "r".into(),
-                options: RollbackOptions { discard_newer: true, preview: false, as_run: "u".into(), operator: "o".into() },
+                options: RollbackOptions {
+                    discard_newer: true,
+                    as_run: "u".into(),
+                    operator: "o".into(),
+                    ..RollbackOptions::default()
+                },
             },
         ];
         let requests: Vec<String> =

@@ -62,6 +62,9 @@ pub enum FrozenRequest {
 pub struct RollbackOptions {
     /// Take back the run although files were changed since; those are saved first.
     pub discard_newer: bool,
+    /// Take it back also when the DAE is not in SETUP, or cannot be read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub even_if_measuring: bool,
     /// Say what would happen; do nothing.
     pub preview: bool,
     /// Name of the run that does the undoing, made by the controller.

@@ -302,7 +302,8 @@ impl Controller {
     }
 
     pub(crate) async fn rollback(&mut self, run: &str, as_run: &str, discard_newer: bool) -> Result<(), Error> {
-        let options = RollbackOptions { discard_newer, preview: false, as_run: as_run.into(), operator: "bob@desk".into() };
+        let options =
+            RollbackOptions { discard_newer, as_run: as_run.into(), operator: "bob@desk".into(), ..RollbackOptions::default() };
         self.frozen(FrozenRequest::Rollback { run: run.into(), options }).await;
         self.taken().await
     }

@@ -1,6 +1,7 @@
 //! `rollback` after good releases: exact, newest first, never over newer changes unless told.
 
 use crate::support::Fleet;
+use ibexdeploy::rehearsal::KitShape;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -186,4 +187,73 @@ fn old_data_that_cannot_be_removed_is_reported_and_fails_no_release() {
     let said =
         third.events.iter().any(|e| e["event"] == "reminder" && e["text"].as_str().is_some_and(|t| t.contains("not removed")));
     assert!(said, "{}", third.story());
+}
+
+/// What the sandbox's `caget` tells of the DAE.
+fn dae(fleet: &Fleet, lines: &str) {
+    std::fs::write(fleet.root(NAME).join("c/Instrument/Var/sandbox_pvs.txt"), lines).expect("a PV");
+}
+
+const RUNNING: &str = "IN:LARMOR:DAE:RUNSTATE_STR=RUNNING\n";
+
+/// A rollback is refused while the instrument measures, touches nothing, and is done when that is wanted.
+fn only_when_wanted_while_it_measures(fleet: &Fleet) {
+    let (changed, server) = (fleet.apps(NAME), fleet.ibex(NAME));
+    assert!(server.is_some(), "IBEX runs");
+    dae(fleet, RUNNING);
+    for arguments in [&["rollback", NAME, "--dry-run"][..], &["rollback", NAME, "--yes", "--discard-newer"]] {
+        let refused = fleet.run(arguments);
+        assert_eq!(refused.code, 4, "{}", refused.story());
+        let said = format!("{}{}", refused.stdout, refused.stderr);
+        assert!(said.contains("RUNSTATE_STR is RUNNING") && said.contains("--even-if-measuring"), "{}", refused.story());
+        assert_eq!((fleet.apps(NAME), fleet.ibex(NAME)), (changed.clone(), server.clone()), "nothing was touched");
+    }
+    let back = fleet.run(&["rollback", NAME, "--yes", "--even-if-measuring"]);
+    assert_eq!((back.code, back.outcome(NAME).as_str()), (0, "rolled_back"), "{}", back.story());
+}
+
+#[test]
+fn a_rollback_never_ends_a_measurement_unless_it_is_wanted() {
+    let fleet = Fleet::running(&[NAME]);
+    let before = fleet.apps(NAME);
+    assert_eq!(fleet.run(&["release", NAME, "--yes"]).code, 0);
+    only_when_wanted_while_it_measures(&fleet);
+    assert_eq!(fleet.apps(NAME), before);
+    assert!(fleet.ibex(NAME).is_some(), "IBEX ran before, and runs again");
+
+    // A release that did not ask is no reason for its rollback not to.
+    assert_eq!(fleet.run(&["release", NAME, "--yes", "--even-if-measuring"]).code, 0);
+    let refused = fleet.run(&["rollback", NAME, "--yes"]);
+    assert_eq!(refused.code, 4, "{}", refused.story());
+    assert!(refused.story().contains("RUNSTATE_STR is RUNNING"), "{}", refused.story());
+
+    // A state that nobody can read may be a measurement.
+    std::fs::write(fleet.server(NAME).join("ioc_tools/caget.bat"), "#!/bin/sh\nexit 1\n").expect("a program that fails");
+    let unknown = fleet.run(&["rollback", NAME, "--yes", "--discard-newer"]);
+    assert_eq!(unknown.code, 4, "{}", unknown.story());
+}
+
+#[test]
+fn a_rollback_of_a_restore_never_ends_a_measurement() {
+    let fleet = Fleet::running(&[NAME]);
+    assert_eq!(fleet.run(&["backup", NAME]).code, 0);
+    std::fs::write(fleet.server(NAME).join("ioc/made_since.txt"), "x").expect("a file");
+    let before = fleet.apps(NAME);
+    assert_eq!(fleet.run(&["restore", NAME, "--yes"]).code, 0);
+    only_when_wanted_while_it_measures(&fleet);
+    assert_eq!(fleet.apps(NAME), before);
+}
+
+#[test]
+fn ibex_that_a_release_started_is_stopped_again_and_that_is_said() {
+    let fleet = Fleet::new(&KitShape::small().without_git());
+    fleet.make(&[NAME]);
+    let before = fleet.apps(NAME);
+    assert_eq!(fleet.run(&["release", NAME, "--yes"]).code, 0);
+    assert!(fleet.ibex(NAME).is_some(), "the release started it");
+    let back = fleet.run(&["rollback", NAME, "--yes"]);
+    assert_eq!((back.code, back.outcome(NAME).as_str()), (0, "rolled_back"), "{}", back.story());
+    assert_eq!((fleet.apps(NAME), fleet.ibex(NAME)), (before, None));
+    let said = |e: &serde_json::Value| e["event"] == "reminder" && e["text"].to_string().contains("IBEX is stopped again");
+    assert!(back.events.iter().any(said), "{}", back.story());
 }

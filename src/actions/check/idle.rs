@@ -29,7 +29,7 @@ fn setup() -> String {
 
 /// What an operator can do about a measurement that goes on.
 const WAIT: &str = "wait until the run is over, as `--when-idle` of release and os-patch does; `--even-if-measuring` of release, \
-    restore and os-patch stops IBEX all the same, and what is being measured is lost";
+    rollback, restore and os-patch stops IBEX all the same, and what is being measured is lost";
 /// What to do when the machine is no longer as the run found it.
 const AGAIN: &str = "run it again, so that it begins with what runs there now";
 

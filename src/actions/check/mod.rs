@@ -138,7 +138,7 @@ impl Check {
     ///
     /// # Errors
     /// When it is not so, or cannot be found out.
-    pub(super) fn hold(&self, cx: &StepContext<'_>) -> Result<(String, Value)> {
+    pub(crate) fn hold(&self, cx: &StepContext<'_>) -> Result<(String, Value)> {
         let kind = self.kind()?;
         let finding = match self.within {
             Some(within) => Self::poll(kind, cx, within)?,

@@ -5,6 +5,7 @@ use super::super::driver::{items_of, names, rendered};
 use super::super::jobs::RunJobs;
 use super::super::stranded::is_unproven;
 use super::super::worker::Worker;
+use crate::actions::check::Check;
 use crate::actions::{AskOperator, Deadline, Difference, Probe, Progress, StepContext, UndoLog, UndoRecord};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::events::Unit;
@@ -50,6 +51,17 @@ fn leave_out_what_would_not_be_reached(plan: &InstrumentPlan, steps: &mut [DryRu
     for (_, seen) in plan.steps.iter().zip(steps).filter(|(step, _)| !reached(step)) {
         *seen = DryRunStep { summary: "not reached: no component differs".to_owned(), ..DryRunStep::skipped(&seen.id) };
     }
+}
+
+/// Whether a check holds at this moment.
+///
+/// # Errors
+/// When it does not, or that cannot be found out.
+pub(crate) fn hold(worker: &Worker, plan: &InstrumentPlan, step: &PlanStep, check: &Check) -> Result<()> {
+    let machine = &worker.machine;
+    let folder = tempfile::tempdir_in(machine.home.folder()).cannot(|| "make a folder for a look at the instrument")?;
+    let look = Look { worker, plan, desk: &Desk::default(), facts: &Context::new(), dir: folder.path() };
+    look.with(step, 0, |cx| check.hold(cx).map(|_| ()))
 }
 
 struct Look<'a> {
@@ -101,6 +113,10 @@ impl Look<'_> {
     }
 
     fn probe(&self, step: &PlanStep, index: usize) -> Result<Probe> {
+        self.with(step, index, |cx| step.action.performer().probe(cx))
+    }
+
+    fn with<T>(&self, step: &PlanStep, index: usize, look: impl FnOnce(&StepContext<'_>) -> Result<T>) -> Result<T> {
         let machine = &self.worker.machine;
         let deadline = Deadline::after(step.timeout.0.min(LIMIT), Arc::new(AtomicBool::new(false)));
         let content = RunContent { desk: self.desk, share: None, announce: &|_, _| () };
@@ -122,7 +138,7 @@ impl Look<'_> {
             run_dir: self.dir,
             facts: self.facts,
         };
-        step.action.performer().probe(&cx)
+        look(&cx)
     }
 }
 

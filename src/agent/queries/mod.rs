@@ -3,6 +3,8 @@
 mod dry_run;
 mod status;
 
+pub(crate) use dry_run::hold;
+
 use super::content::Desk;
 use super::journal;
 use super::prune;

@@ -62,7 +62,12 @@ fn a_new_instrument_has_everything_and_a_branch_of_its_own() {
 
     let again = install(&fleet, NEW, "new", &[]);
     assert_eq!((again.code, again.outcome(NEW).as_str()), (1, "failed"), "a machine with IBEX takes a release");
-    assert!(again.stdout.contains("exists, and should not"), "{}", again.story());
+    assert!(again.stdout.contains("IBEX is installed there (26.9.0)"), "{}", again.story());
+    assert!(
+        again.stdout.contains(&format!("ibexdeploy release {NEW}")),
+        "nobody removes a file to get past this: {}",
+        again.story()
+    );
     let release = fleet.run(&["release", NEW, "--yes"]);
     assert_eq!((release.code, release.outcome(NEW).as_str()), (0, "ok"), "{}", release.story());
 }

@@ -204,3 +204,19 @@ fn a_measurement_is_not_ended_for_an_update() {
     assert_eq!((ended.code, ended.outcome(NAME).as_str()), (4, "failed"), "{}", ended.story());
     assert_eq!((installed(&fleet), fleet.ibex(NAME)), (vec![], server));
 }
+
+#[test]
+fn a_folder_or_an_installer_that_is_missing_is_found_while_ibex_still_runs() {
+    let fleet = Fleet::running(&[NAME]);
+    let server = fleet.ibex(NAME);
+    for (arguments, words) in [
+        (&["os-patch", NAME, "--yes", "--updates", r"C:\none"][..], "`--updates`"),
+        (&["run", "software", NAME, "--yes", "--set", r"git_installer=C:\none.exe"], "there is no installer"),
+    ] {
+        let failed = fleet.run(arguments);
+        assert_eq!((failed.code, failed.outcome(NAME).as_str()), (1, "failed"), "{}", failed.story());
+        assert!(failed.stdout.contains(words), "{words}: {}", failed.story());
+        assert!(failed.last(NAME, "outage_started").is_none(), "{}", failed.story());
+        assert_eq!(fleet.ibex(NAME), server, "the same server runs all the time");
+    }
+}

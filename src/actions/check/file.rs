@@ -2,11 +2,13 @@
 
 use super::{Finding, Look};
 use crate::actions::StepContext;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::paths::Place;
+use crate::platform::facts::version_in;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::io::Read;
+use std::path::Path;
 
 /// A file or folder must be there (or not), and may have to contain a text. `register` keeps its `first_line`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -42,6 +44,7 @@ impl Look for FileCheck {
         let exists = native.try_exists().map_err(|e| Error::io(format!("look at {path}"), &e))?;
         let fails = |what: String, next: &str| Ok(Finding::Fails(Error::step_failed(what).next(next)));
         match (exists, self.absent) {
+            (true, true) if self.is_ibex(cx) => return Ok(Finding::Fails(installed(cx, &native))),
             (true, true) => return fails(format!("{path} exists, and should not"), "remove it, or the step that makes it"),
             (false, false) => return fails(format!("{path} does not exist"), "see which step or program should have made it"),
             (false, true) => return Ok(Finding::holds(format!("{path} does not exist"))),
@@ -57,6 +60,24 @@ impl Look for FileCheck {
         }
         fails(format!("{path} does not contain `{wanted}`"), "look into the file: what it says tells why")
     }
+}
+
+impl FileCheck {
+    /// True for the file by which IBEX is known to be there.
+    fn is_ibex(&self, cx: &StepContext<'_>) -> bool {
+        let server = cx.plan.places.get("server");
+        server.is_some_and(|server| {
+            cx.path(&self.path).is_ok_and(|path| path.as_str().eq_ignore_ascii_case(&format!("{server}\\VERSION.txt")))
+        })
+    }
+}
+
+/// Nobody should remove a file to get past this.
+fn installed(cx: &StepContext<'_>, native: &Path) -> Error {
+    let version = native.parent().and_then(|server| version_in(server).ok().flatten());
+    let version = version.map_or_else(String::new, |version| format!(" ({version})"));
+    Error::new(ErrorKind::Refused, format!("IBEX is installed there{version}"))
+        .next(format!("`ibexdeploy release {}` upgrades it, and keeps what belongs to the instrument", cx.plan.instrument))
 }
 
 /// The first line of a short text file, without white space around it; nothing of a folder.

@@ -3,7 +3,7 @@
 mod course;
 mod rounds;
 
-use super::{Applied, Difference, Perform, Probe, StepContext};
+use super::{Applied, Difference, FetchStats, Perform, Probe, StepContext};
 use crate::error::Result;
 use crate::paths::Place;
 use crate::platform::updates::Update;
@@ -110,6 +110,14 @@ impl Perform for OsPatch {
         };
         let items = offered.iter().map(|u| format!("{} {}", u.id, u.title)).collect();
         Ok(Probe { difference, summary, items, ..Probe::default() })
+    }
+
+    fn stage(&self, cx: &StepContext<'_>) -> Result<FetchStats> {
+        // Better found now than while IBEX is stopped. What Windows Update offers is searched for later.
+        if let Some(folder) = self.folder() {
+            rounds::packages(&cx.native(folder)?, cx.path(folder)?.as_str())?;
+        }
+        Ok(FetchStats::default())
     }
 
     fn apply(&self, cx: &StepContext<'_>) -> Result<Applied> {

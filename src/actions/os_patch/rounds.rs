@@ -323,11 +323,14 @@ fn answered_code(cx: &StepContext<'_>, end: &JobEnd) -> Result<i32> {
 }
 
 /// The packages in a folder, by name.
-fn packages(folder: &Path, shown: &str) -> Result<Vec<Update>> {
+pub(super) fn packages(folder: &Path, shown: &str) -> Result<Vec<Update>> {
     let cannot = || format!("read the folder {shown}");
     let entries = std::fs::read_dir(folder).map_err(|e| {
         let error = Error::io(cannot(), &e);
-        if e.kind() == std::io::ErrorKind::NotFound { error.next("copy the packages there, or correct `from`") } else { error }
+        match e.kind() {
+            std::io::ErrorKind::NotFound => error.next("copy the packages there, or correct `--updates` (`from` in a playbook)"),
+            _ => error,
+        }
     })?;
     let mut found = Vec::new();
     for entry in entries {

@@ -3,10 +3,11 @@
 use super::command::{LogFile, Tries, intend_undo};
 use super::external::{self, External};
 use super::installer::{Judged, Verdict, installation, run_when_free};
-use super::{Applied, Difference, Perform, Probe, StepContext, UndoRecord, Undone};
+use super::{Action, Applied, Difference, FetchStats, Perform, Probe, StepContext, UndoRecord, Undone};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Outcome;
 use crate::paths::Place;
+use crate::plan::PlanStep;
 use crate::platform::updates::Program;
 use crate::playbook::UndoSpec;
 use crate::units::Span;
@@ -73,7 +74,24 @@ impl Package {
         if self.if_exists {
             return Ok(Some(format!("there is no {path}")));
         }
-        Err(Error::step_failed(format!("there is no installer {path}")).next("copy it there, or correct `installer`"))
+        Err(Error::step_failed(format!("there is no installer {path}"))
+            .next("copy it there, or correct the path where it is given (`--set`, or `installer` in the playbook)"))
+    }
+
+    /// True when an earlier step may bring the installer: then nobody can miss it yet.
+    fn may_come(&self, cx: &StepContext<'_>) -> Result<bool> {
+        let installer = cx.path(&self.installer)?;
+        let brings = |step: &PlanStep| {
+            let to = match &step.action {
+                Action::Sync(sync) => Some(&sync.to),
+                Action::Copy(copy) => Some(&copy.to),
+                Action::Clone(clone) => Some(&clone.to),
+                Action::File(file) => Some(&file.path),
+                _ => None,
+            };
+            to.and_then(|to| cx.path(to).ok()).iter().chain(&step.writes).any(|folder| installer.is_within(folder))
+        };
+        Ok(cx.plan.steps.iter().filter(|step| step.skip.is_none()).any(brings))
     }
 
     /// The installed program that will do.
@@ -184,6 +202,14 @@ impl Perform for Package {
             Err(error) => (Difference::Unknown, format!("not so now: {error}")),
         };
         Ok(Probe { difference, summary, ..Probe::default() })
+    }
+
+    fn stage(&self, cx: &StepContext<'_>) -> Result<FetchStats> {
+        // Better found now than while IBEX is stopped.
+        if !self.may_come(cx)? {
+            self.not_needed(cx)?;
+        }
+        Ok(FetchStats::default())
     }
 
     fn apply(&self, cx: &StepContext<'_>) -> Result<Applied> {

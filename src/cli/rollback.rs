@@ -112,7 +112,7 @@ fn refuse_newer(previews: &[(String, Result<RollbackPreview>)]) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(ErrorKind::Refused, "files were changed since: nothing was touched").with_output(newer).next(
-        "with --discard-newer they are saved and then are taken back with the rest",
+        "with --discard-newer files are saved, rows and commits are kept aside, and then they are taken back with the rest",
     ))
 }
 

@@ -5,10 +5,11 @@ use super::program::{Git, Reach, url_key};
 use super::tree::{Change, State, clear_own_locks, is_merging};
 use crate::actions::moves::{Stamp, make_folder, rename, shown};
 use crate::actions::writes::copy_exactly;
-use crate::actions::{StepContext, Undone, volumes};
+use crate::actions::{Action, StepContext, Undone, volumes};
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::files::{self, sync_folder};
+use crate::plan::PlanStep;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -274,8 +275,20 @@ impl Before {
 
 /// Tells that a work tree (a native path) has a commit which takes back what its remote has.
 pub(in crate::actions) fn remind_to_push(cx: &StepContext<'_>, tree: &Path) {
-    let tree = shown(cx, tree);
-    cx.progress.remind(&format!("{tree} was pushed, and is taken back by a new commit: push it with `git push`"));
+    let cloned = |step: &PlanStep| match &step.action {
+        Action::Clone(clone) => {
+            step.skip.is_none() && cx.native(&clone.to).and_then(|to| volumes::resolved(&to)).is_ok_and(|to| to == tree)
+        }
+        _ => false,
+    };
+    let shown = shown(cx, tree);
+    // The clone is taken back as well: soon there is no folder to push from.
+    let text = if cx.plan.steps.iter().any(cloned) {
+        format!("what was pushed from {shown} stays in the repository that it was cloned from")
+    } else {
+        format!("{shown} was pushed, and is taken back by a new commit: push it with `git push`")
+    };
+    cx.progress.remind(&text);
 }
 
 /// What was seen, and what is to be done about it.

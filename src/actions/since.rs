@@ -2,7 +2,7 @@
 //! else, so it is kept.
 
 use super::StepContext;
-use super::moves::{Moves, Stamp, make_folder, rename, shown};
+use super::moves::{Moves, MovesRecord, Stamp, make_folder, rename, shown};
 use super::volumes::MADE_SINCE;
 use crate::content::{ContentHash, tree};
 use crate::error::{Error, Result};
@@ -88,6 +88,27 @@ fn changed(moves: &Moves, watch: &Watch) -> Result<Vec<RelPath>> {
     let except = PathPatterns::new(&watch.except)?;
     found.retain(|path| watch.inside(path).is_none_or(|inside| !except.covers(&inside)));
     Ok(without_git_s_own(found))
+}
+
+/// What a finished step had put in place.
+#[derive(Debug, Default)]
+pub struct PutInPlace {
+    /// Native paths of what came: files, and folders with all that is in them.
+    pub came: Vec<PathBuf>,
+    /// Native paths below these that somebody has changed or added since.
+    pub changed: Vec<PathBuf>,
+}
+
+/// Looks at what a step had put in place, where changes in it are watched for.
+///
+/// # Errors
+/// When the file of moves is damaged, or something cannot be looked at.
+pub fn put_in_place(record: &MovesRecord) -> Result<PutInPlace> {
+    let Some((moves, _)) = Moves::begun(&record.file)? else { return Ok(PutInPlace::default()) };
+    let Some(watch) = &moves.watch else { return Ok(PutInPlace::default()) };
+    let native = |path: &RelPath| path.under(&moves.target);
+    let changed = changed(&moves, watch)?.iter().map(native).collect();
+    Ok(PutInPlace { came: moves.ins.iter().map(|entry| native(&entry.path)).collect(), changed })
 }
 
 /// git writes in its folder at every look. Only new objects are somebody's work.

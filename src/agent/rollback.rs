@@ -7,6 +7,7 @@ use super::stranded::stranded;
 use super::worker::Worker;
 use super::{journal, measuring, prune, queries};
 use crate::actions::git::GitUndo;
+use crate::actions::sync::counted;
 use crate::actions::{UndoRecord, since, volumes};
 use crate::content::{ContentHash, Hashing};
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -84,7 +85,7 @@ pub(crate) fn order(worker: &Worker, run: &str, options: &RollbackOptions) -> Re
                 if newer.len() > 5 { ", ..." } else { "" }
             ),
         )
-        .next("look at them; with `--discard-newer` they are saved as a patch and then discarded"));
+        .next("look at them; with `--discard-newer` files are saved, rows and commits kept aside, and then all is taken back"));
     }
     // Last of all: looking at the files may have taken minutes.
     refuse_while_measuring(worker, &runs, options)?;
@@ -214,17 +215,54 @@ fn refusal(run: &Finished) -> Option<Error> {
 /// Files that changed since the runs; where two runs changed one folder (or one file of it), the newer one tells.
 fn newer_files(machine: &Machine, runs: &[Finished]) -> Result<Vec<String>> {
     let mut told: Vec<Guarded> = Vec::new();
+    let mut came: Vec<WinPath> = Vec::new();
     let mut newer = Vec::new();
     for run in runs {
         newer.extend(newer_commits(run)?);
         newer.extend(newer_rows(machine, run)?);
         for (guarded, paths) in changed_since(machine, &run.dir)? {
-            let by_newer = |path: &&WinPath| told.iter().any(|known| known.folder == guarded.folder && known.covers(path));
+            let by_newer = |path: &&WinPath| {
+                told.iter().any(|known| known.folder == guarded.folder && known.covers(path))
+                    || came.iter().any(|known| path.is_within(known))
+            };
             newer.extend(paths.iter().filter(|path| !by_newer(path)).map(WinPath::to_string));
             told.push(guarded);
         }
+        newer.extend(newer_than_moves(machine, run, &told, &mut came)?);
     }
     Ok(newer)
+}
+
+/// What somebody changed in files that a restore, a copy or an edit had put in place. Folders that have an index are told
+/// by that, and paths that a later step has put in place by that step.
+fn newer_than_moves(machine: &Machine, run: &Finished, told: &[Guarded], came: &mut Vec<WinPath>) -> Result<Vec<String>> {
+    let windows = |native: &PathBuf| machine.drives.windows(native);
+    let mut newer = Vec::new();
+    let intents: Vec<&Intent> = run.resume.open_intents().collect();
+    for intent in intents.into_iter().rev() {
+        let moves = match &intent.record {
+            UndoRecord::Restore(undo) => &undo.moves,
+            UndoRecord::Copy(undo) => &undo.moves,
+            UndoRecord::File(undo) => &undo.moves,
+            _ => continue,
+        };
+        let found = since::put_in_place(moves)?;
+        let indexed = |path: &WinPath| told.iter().any(|g| path.is_within(&g.folder) && g.covers(path));
+        let by_later = |path: &WinPath| came.iter().any(|known| path.is_within(known));
+        let changed = found.changed.iter().filter_map(windows).filter(|path| !indexed(path) && !by_later(path));
+        newer.extend(changed.map(|path| named_in_git(&path)));
+        came.extend(found.came.iter().filter_map(windows));
+    }
+    newer.dedup();
+    Ok(newer)
+}
+
+/// What is below `.git` is told by its work tree, in one line for all of it.
+fn named_in_git(path: &WinPath) -> String {
+    match path.as_str().to_lowercase().find("\\.git\\") {
+        Some(at) => path.as_str().get(..at).map_or_else(|| path.to_string(), |tree| format!("{tree} (commits made since)")),
+        None => path.to_string(),
+    }
 }
 
 /// Data folders of servers that a run has put in place: whatever was written to them since, they are going to be replaced.
@@ -372,11 +410,15 @@ fn save_newer(driver: &Driver, order: &RollbackOrder) -> Result<()> {
         guarded.extend(changed_since(&driver.machine, &dir)?.into_iter().map(|(g, _)| g));
     }
     let saved = write_archive(&driver.machine, order, &guarded, &archive)?;
+    if saved.is_empty() {
+        // Rows and commits are kept where they are.
+        return files::remove(&archive);
+    }
     for run in &order.runs {
         since::note_saved(&driver.machine.home.run(run)?, &saved)?;
     }
-    let text =
-        format!("{} files changed since the run were saved as {} before the rollback", order.newer.len(), archive.display());
+    let (count, are) = (counted(saved.len(), "file"), if saved.len() == 1 { "was" } else { "were" });
+    let text = format!("{count} changed since the run {are} saved as {} before the rollback", archive.display());
     driver.run.emit(EventKind::Reminder { text });
     Ok(())
 }
@@ -433,7 +475,9 @@ fn write_archive(
 
 /// Component and path inside it, as patches have it.
 fn archive_name(path: &WinPath, guarded: &[Guarded]) -> String {
-    let Some(home) = guarded.iter().find(|g| path.is_within(&g.folder)) else { return path.as_str().replace([':', '\\'], "/") };
+    let Some(home) = guarded.iter().find(|g| path.is_within(&g.folder)) else {
+        return path.as_str().replace(':', "").replace('\\', "/");
+    };
     let below = path.as_str()[home.folder.as_str().len()..].replace('\\', "/");
     let name = home.component.clone().or_else(|| home.folder.file_name().map(str::to_owned)).unwrap_or_default();
     format!("{name}/{}", below.trim_start_matches('/'))

@@ -182,3 +182,102 @@ fn old_backups_move_to_the_share_and_a_release_does_not_mind_when_they_cannot() 
     let told = released.events.iter().find(|e| e["event"] == "reminder" && e["text"].to_string().contains("was not moved to"));
     assert!(told.is_some(), "{}", released.story());
 }
+
+/// Runs git in a folder.
+fn git(folder: &Path, arguments: &[&str]) {
+    let mut git = Command::new("git");
+    git.current_dir(folder).args(["-c", "user.name=a", "-c", "user.email=a@b"]).args(arguments);
+    assert!(git.output().expect("git runs").status.success(), "git {arguments:?}");
+}
+
+#[test]
+fn what_was_done_since_a_restore_is_told_before_a_rollback_and_saved_by_it() {
+    let fleet = Fleet::running(&[NAME]);
+    let settings = fleet.root(NAME).join("c/Instrument/Settings/config").join(NAME);
+    std::fs::create_dir_all(settings.join("configurations")).expect("folders");
+    std::fs::write(settings.join("configurations/a.xml"), "<a/>").expect("a file");
+    git(&settings, &["init", "-q"]);
+    git(&settings, &["add", "."]);
+    git(&settings, &["commit", "-qm", "first"]);
+    well_or_nothing(&fleet.run(&["backup", NAME]));
+    std::fs::write(settings.join("configurations/b.xml"), "<b/>").expect("a file");
+    let instrument = fleet.root(NAME).join("c/Instrument");
+    let before = Fleet::tree(&instrument.join("Settings"));
+    well(&fleet.run(&["restore", NAME, "--yes", "--of", "all"]));
+    assert!(!settings.join("configurations/b.xml").exists(), "it was made after the backup");
+
+    std::fs::write(settings.join("configurations/x.xml"), "precious").expect("a file");
+    git(&settings, &["add", "."]);
+    git(&settings, &["commit", "-qm", "precious"]);
+    std::fs::write(fleet.server(NAME).join("ioc/NEW.txt"), "new").expect("a file");
+    let changed = Fleet::tree(&instrument.join("Settings"));
+    let refused = fleet.run(&["rollback", NAME, "--yes"]);
+    assert_eq!(refused.code, 4, "{}", refused.story());
+    for told in ["NEW.txt", "x.xml", "NDXLARMOR (commits made since)"] {
+        assert!(refused.stderr.contains(told), "{told}: {}", refused.story());
+    }
+    assert!(!refused.stderr.contains("objects"), "{}", refused.story());
+    assert_eq!(Fleet::tree(&instrument.join("Settings")), changed, "nothing was touched");
+
+    let back = fleet.run(&["rollback", NAME, "--yes", "--discard-newer"]);
+    assert_eq!((back.code, back.outcome(NAME).as_str()), (0, "rolled_back"), "{}", back.story());
+    assert_eq!(Fleet::tree(&instrument.join("Settings")), before);
+    assert!(!fleet.server(NAME).join("ioc/NEW.txt").exists());
+    let saved = fleet.root(NAME).join(".ibexdeploy/hand-changes");
+    let all: String = names_in(&saved)
+        .iter()
+        .map(|zip| Command::new("unzip").arg("-l").arg(saved.join(zip)).output().expect("unzip runs"))
+        .map(|listed| String::from_utf8_lossy(&listed.stdout).into_owned())
+        .collect();
+    for kept in ["ioc/NEW.txt", "configurations/x.xml", ".git/objects/", ".git/refs/heads/"] {
+        assert!(all.contains(kept), "{kept}: {all}");
+    }
+}
+
+#[test]
+fn after_a_restore_of_another_version_that_is_what_is_installed() {
+    let fleet = Fleet::running(&[NAME]);
+    well(&fleet.run(&["release", NAME, "--yes"]));
+    let backup = names_in(&old(&fleet)).pop().expect("the release made one");
+    let patch = fleet.dir().join("patch.zip");
+    std::fs::create_dir_all(fleet.dir().join("patch/EPICS/ioc")).expect("folders");
+    std::fs::write(fleet.dir().join("patch/EPICS/ioc/patched.txt"), "x").expect("a file");
+    let mut tar = Command::new("bsdtar");
+    tar.args(["--format", "zip", "-cf"]).arg(&patch).arg("-C").arg(fleet.dir().join("patch")).arg("EPICS");
+    let zipped = tar.status().expect("tar runs");
+    assert!(zipped.success());
+    let put = fleet.run(&["hotfix", NAME, &patch.display().to_string(), "--yes"]);
+    well(&put);
+    let installed = |fleet: &Fleet| {
+        let asked = Ended::of(fleet.command(&["status", NAME]).args(["--output", "json"]));
+        let rows: serde_json::Value = serde_json::from_str(&asked.stdout).unwrap_or_else(|_| panic!("{}", asked.story()));
+        let status = rows[0]["status"].clone();
+        let by_hand = status["hand_changes"]["EPICS"].as_array().map(Vec::len);
+        let hotfixes = status["hotfixes"].as_array().map(Vec::len);
+        (status["installed"]["EPICS"]["version"].as_str().map(str::to_owned), by_hand, hotfixes)
+    };
+    let patched = (Some("26.9.0".to_owned()), Some(0), Some(1));
+    assert_eq!(installed(&fleet), patched);
+
+    let restored = fleet.run(&["restore", NAME, "--yes", "--backup", &backup]);
+    well(&restored);
+    assert_eq!(installed(&fleet), (Some("26.8.0".to_owned()), Some(0), Some(0)), "{}", restored.story());
+    let back = fleet.run(&["rollback", NAME, "--yes"]);
+    assert_eq!((back.code, back.outcome(NAME).as_str()), (0, "rolled_back"), "{}", back.story());
+    assert_eq!(installed(&fleet), patched, "as before the restore");
+}
+
+#[test]
+fn the_instruments_own_settings_can_be_named() {
+    let fleet = Fleet::running(&[NAME]);
+    let config = fleet.root(NAME).join("c/Instrument/Settings/config");
+    std::fs::create_dir_all(config.join(NAME)).expect("folders");
+    std::fs::create_dir_all(config.join("common")).expect("folders");
+    let (own, common) = (config.join(NAME).join("a.xml"), config.join("common/c.xml"));
+    [&own, &common].into_iter().for_each(|file| std::fs::write(file, "then").expect("a file"));
+    well_or_nothing(&fleet.run(&["backup", NAME]));
+    [&own, &common].into_iter().for_each(|file| std::fs::write(file, "now").expect("a file"));
+    well(&fleet.run(&["restore", NAME, "--yes", "--of", "settings"]));
+    let read = |file: &Path| std::fs::read_to_string(file).expect("a file");
+    assert_eq!((read(&own).as_str(), read(&common).as_str()), ("then", "now"));
+}

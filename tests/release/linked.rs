@@ -273,3 +273,23 @@ fn a_hotfix_that_is_kept_is_in_the_new_version_and_can_be_taken_back_there() {
     assert_eq!(std::fs::read_to_string(&file).expect("the file"), original);
     assert_eq!(fleet.unlike(NAME, "26.10.0", &[]), [""; 0]);
 }
+
+#[test]
+fn a_restore_puts_no_other_version_into_the_folder_of_a_version() {
+    let fleet = Fleet::running(&[NAME]);
+    release(&fleet, "26.9.0");
+    assert_eq!(fleet.run(&["backup", NAME]).code, 0);
+    std::fs::write(fleet.server(NAME).join("ioc/made_since.txt"), "x").expect("a file");
+    let same = fleet.run(&["restore", NAME, "--yes"]);
+    assert_eq!((same.code, same.outcome(NAME).as_str()), (0, "changed"), "{}", same.story());
+    assert!(!fleet.server(NAME).join("ioc/made_since.txt").exists(), "the same version is put back");
+
+    another_release(&fleet, "26.10.0");
+    release(&fleet, "26.10.0");
+    let (before, server) = (tree_of(&fleet, "26.10.0"), fleet.ibex(NAME));
+    let refused = fleet.run(&["restore", NAME, "--yes"]);
+    assert_eq!((refused.code, refused.outcome(NAME).as_str()), (1, "failed"), "{}", refused.story());
+    assert!(refused.stdout.contains("26.10.0, and the backup holds 26.9.0"), "{}", refused.story());
+    assert!(refused.stdout.contains("--kit VERSION"), "{}", refused.story());
+    assert_eq!((tree_of(&fleet, "26.10.0"), fleet.ibex(NAME)), (before, server), "nothing was stopped or changed");
+}

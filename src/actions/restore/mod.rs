@@ -1,6 +1,7 @@
 //! `restore`: folders, or one file, back from a backup.
 
 mod part;
+mod swap;
 #[cfg(test)]
 #[cfg(unix)]
 mod tests;
@@ -13,7 +14,7 @@ use super::sync::counted;
 use super::{Applied, Difference, FetchStats, Perform, Probe, SpaceNeed, StepContext, UndoRecord, Undone};
 use crate::error::Result;
 use crate::files;
-use crate::paths::Place;
+use crate::paths::{Place, WinPath};
 use crate::units::Size;
 use part::{Chosen, Part};
 use schemars::JsonSchema;
@@ -21,8 +22,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Puts folders back from a backup; what was there moves to the run's undo folder. What a backup leaves out at the top of a
-/// folder (`.git` of the server) stays as it is.
+/// Puts folders back from a backup; what was there moves to the run's undo folder. What no backup holds stays as it is: links,
+/// what it leaves out (`.git` of the server), and what could not be read when it was made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Restore {
@@ -60,6 +61,14 @@ fn several<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Place>, D::Error> {
 }
 
 impl Restore {
+    /// The folders that are put back as a whole.
+    ///
+    /// # Errors
+    /// When the backup cannot be read any more.
+    pub(crate) fn whole_folders(&self, cx: &StepContext<'_>) -> Result<Vec<WinPath>> {
+        Ok(self.choose(cx)?.parts.into_iter().filter(Part::is_whole).map(|part| part.folder).collect())
+    }
+
     /// Where the backup that was chosen is written down, so that `apply` takes the one that `stage` took.
     fn note(&self, cx: &StepContext<'_>) -> PathBuf {
         let key = super::volumes::target_key(std::path::Path::new(&self.describe()));
@@ -128,8 +137,9 @@ impl Perform for Restore {
             let (moves, record) = match Moves::begun(&file)? {
                 Some(begun) => begun,
                 None => {
-                    let mut moves = part.moves(cx)?;
+                    let (mut moves, kept) = part.moves(cx)?;
                     let record = moves.write(&file)?;
+                    kept.tell(cx);
                     (moves, record)
                 }
             };

@@ -1,19 +1,22 @@
 //! What of which backup is put back, and how.
 
 use super::Restore;
+use super::swap::{Kept, Swap};
 use crate::actions::StepContext;
 use crate::actions::backup::catalogue::{BackupFolder, BackupState, SavedPlace, backups_in};
 use crate::actions::backup::read::{Held, contents, unpack};
 use crate::actions::moves::{Moves, Stamp, shown};
 use crate::actions::remove::{moves_file, split};
+use crate::actions::since::Watch;
 use crate::actions::sync::counted;
 use crate::actions::sync::staging::give_file_rights;
 use crate::actions::volumes::{Areas, OWN_FOLDER, areas_beside, nearest_folder, resolved, step_areas};
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::files::{self, remove_folder};
+use crate::files::remove_folder;
 use crate::nearest::nearest;
 use crate::paths::{PathPatterns, Place, RelPath, WinPath};
+use crate::platform::facts::version_in;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -38,6 +41,8 @@ pub(super) struct Part {
     hash: Option<String>,
     /// Patterns of what the backup left out; nothing when nobody wrote that down.
     excluded: Option<Vec<String>>,
+    /// The keys of what could not be read when it was made.
+    unreadable: BTreeSet<String>,
 }
 
 impl Chosen {
@@ -66,6 +71,7 @@ impl Chosen {
             None if wanted.of.is_empty() => everything(cx, &backup)?,
             None => wanted.of.iter().map(|place| whole(cx, &backup, &cx.path(place)?)).collect::<Result<_>>()?,
         };
+        parts.iter().try_for_each(|part| part.refuse_over_another_version(cx))?;
         Ok(Self { folder: backup.path, parts })
     }
 
@@ -126,7 +132,8 @@ fn whole(cx: &StepContext<'_>, backup: &BackupFolder, folder: &WinPath) -> Resul
         Some(catalogue) => catalogue.places.values().find(|p| p.folder == *folder).map(|p| Part::of(backup, p)),
         None => zip_of(backup, folder).map(|zip| Part::uncatalogued(backup, folder, zip)),
     };
-    held.unwrap_or_else(|| Err(not_held(cx, backup, folder)))
+    // A folder inside one that was saved, as the instrument's own settings are.
+    held.unwrap_or_else(|| one(cx, backup, folder))
 }
 
 fn not_held(cx: &StepContext<'_>, backup: &BackupFolder, path: &WinPath) -> Error {
@@ -200,6 +207,7 @@ impl Part {
             only: None,
             hash: Some(place.written.hash.clone()),
             excluded: Some(place.excluded.clone()),
+            unreadable: place.written.unreadable.iter().filter_map(|u| Some(RelPath::parse(&u.path).ok()?.case_key())).collect(),
         })
     }
 
@@ -215,6 +223,7 @@ impl Part {
             only: None,
             hash: None,
             excluded: None,
+            unreadable: BTreeSet::new(),
             zip,
         })
     }
@@ -255,6 +264,34 @@ impl Part {
     pub(super) fn target(&self, cx: &StepContext<'_>) -> Result<PathBuf> {
         let folder = resolved(&cx.drives.native(&self.folder)?)?;
         Ok(self.only.as_ref().map_or(folder.clone(), |only| only.under(&folder)))
+    }
+
+    /// Where versions lie beside each other, each folder holds the version that it is named for, and no other.
+    fn refuse_over_another_version(&self, cx: &StepContext<'_>) -> Result<()> {
+        let at = cx.drives.native(&self.folder)?;
+        if self.only.is_some() || Stamp::of(&at)? != Some(Stamp::Link) {
+            return Ok(());
+        }
+        let folder = resolved(&at)?;
+        let Some(there) = version_in(&folder)? else { return Ok(()) };
+        let named = |name: &std::ffi::OsStr| {
+            name.to_string_lossy().strip_prefix(&there).is_some_and(|s| s.is_empty() || s.starts_with('-'))
+        };
+        let of_version = folder.iter().any(named);
+        if !of_version || self.version.as_ref() == Some(&there) {
+            return Ok(());
+        }
+        let held = self.version.as_deref().unwrap_or("a version that nobody wrote down");
+        let (link, folder) = (&self.folder, shown(cx, &folder));
+        Err(Error::new(
+            ErrorKind::Refused,
+            format!("{link} leads to {folder}, the folder of version {there}, and the backup holds {held}"),
+        )
+        .next(format!(
+            "`ibexdeploy rollback {name}` leads it back to the version before, and `ibexdeploy release {name} --kit VERSION` \
+                 to that of a kit; one file of the backup can be put back with `--file`",
+            name = cx.plan.instrument
+        )))
     }
 
     fn areas(&self, cx: &StepContext<'_>) -> Result<Areas> {
@@ -317,36 +354,62 @@ impl Part {
         Ok(())
     }
 
-    /// The renames that put it in place of what is there now.
+    /// The renames that put it in place of what is there now, and what stays because no backup holds it.
     ///
     /// # Errors
     /// When something cannot be looked at.
-    pub(super) fn moves(&self, cx: &StepContext<'_>) -> Result<Moves> {
+    pub(super) fn moves(&self, cx: &StepContext<'_>) -> Result<(Moves, Kept)> {
         let (target, areas) = (self.target(cx)?, self.areas(cx)?);
-        if self.only.is_some() {
-            let (parent, name) = split(&target)?;
-            let mut moves = Moves::below(&parent, &areas);
-            let file = |path: &Path| Ok::<_, Error>(matches!(Stamp::of(path)?, Some(Stamp::File { .. })));
-            moves.over = file(&target)? && file(&areas.stage.join(TREE))?;
-            moves.take(name.clone())?;
-            moves.bring(name, TREE)?;
-            return Ok(moves);
+        let tree = areas.stage.join(TREE);
+        if self.only.is_none() {
+            let inside = Areas { stage: tree.clone(), undo: areas.undo };
+            let mut moves = Moves::below(&target, &inside);
+            moves.watch = Some(self.watch(cx));
+            let mut swap = Swap::new(moves, target, None, tree, None);
+            swap.look(self, &self.left_out()?)?;
+            swap.exchange()?;
+            return Ok((swap.moves, swap.kept));
         }
-        let inside = Areas { stage: areas.stage.join(TREE), undo: areas.undo.clone() };
-        let mut moves = Moves::below(&target, &inside);
-        let coming = names_in(&inside.stage)?;
-        let keys: BTreeSet<String> = coming.iter().map(RelPath::case_key).collect();
-        let left_out = self.left_out()?;
-        for name in names_in(&target)? {
-            if keys.contains(&name.case_key()) || !left_out.covers(&name) {
-                moves.take(name)?;
+        let (parent, name) = split(&target)?;
+        let mut moves = Moves::below(&parent, &areas);
+        moves.watch = Some(self.watch(cx));
+        if Stamp::of(&target)? == Some(Stamp::Folder) && tree.is_dir() {
+            let mut swap = Swap::new(moves, target, Some(name.clone()), tree, Some(TREE));
+            swap.look(self, &self.left_out()?)?;
+            if swap.has_to_go_inside() {
+                swap.exchange()?;
+                return Ok((swap.moves, swap.kept));
             }
+            moves = swap.moves;
+        } else {
+            let file = |path: &Path| Ok::<_, Error>(matches!(Stamp::of(path)?, Some(Stamp::File { .. })));
+            moves.over = file(&target)? && file(&tree)?;
         }
-        for name in coming {
-            let staged = name.as_str().to_owned();
-            moves.bring(name, &staged)?;
-        }
-        Ok(moves)
+        moves.take(name.clone())?;
+        moves.bring(name, TREE)?;
+        Ok((moves, Kept::default()))
+    }
+
+    /// What is changed by others, once it is in place, is somebody's work.
+    fn watch(&self, cx: &StepContext<'_>) -> Watch {
+        let autosave = cx.plan.places.get(AUTOSAVE).is_some_and(|folder| self.folder.is_within(folder));
+        let except: &[&str] = if autosave { &["**"] } else { &PROGRAMS_WRITE };
+        Watch { except: except.iter().map(|pattern| (*pattern).to_owned()).collect(), ..Watch::default() }
+    }
+
+    /// The path in the folder of what lies below what is put back.
+    pub(super) fn in_folder(&self, below: &RelPath) -> RelPath {
+        self.only.as_ref().map_or_else(|| below.clone(), |only| only.child(below.as_str()))
+    }
+
+    /// The keys of paths in the folder that could not be read when the backup was made.
+    pub(super) fn unreadable(&self) -> &BTreeSet<String> {
+        &self.unreadable
+    }
+
+    /// True when all of the folder is put back.
+    pub(super) fn is_whole(&self) -> bool {
+        self.only.is_none()
     }
 
     /// What is no part of the backup, and so stays where it is.
@@ -364,16 +427,8 @@ impl Part {
 /// The name in the stage area of what was unpacked.
 const TREE: &str = "tree";
 
-/// The names in a folder, sorted; none when there is no such folder.
-fn names_in(folder: &Path) -> Result<Vec<RelPath>> {
-    let mut names = Vec::new();
-    for entry in files::entries(folder)? {
-        let name = entry.file_name();
-        let text = name.to_str().ok_or_else(|| {
-            Error::new(ErrorKind::Io, format!("the name {} in {} is not Unicode", name.display(), folder.display()))
-        })?;
-        names.push(RelPath::parse(text)?);
-    }
-    names.sort();
-    Ok(names)
-}
+/// The place whose files IBEX writes all the time.
+const AUTOSAVE: &str = "autosave";
+
+/// What programs write beside what they run from.
+const PROGRAMS_WRITE: [&str; 5] = ["**/__pycache__", "**/*.pyc", "**/.venv", "**/*.log", "ICP_Binaries"];

@@ -277,3 +277,67 @@ fn variables_can_name_places_and_backups() {
     let all = read(serde_json::json!({"from": "", "of": ["all"]}));
     assert_eq!((all.from, all.of), (None, Vec::new()));
 }
+
+#[test]
+fn what_no_backup_holds_stays_where_it_is() -> Result<()> {
+    let mut bench = Bench::new();
+    for (path, content) in [("VERSION.txt", "12.0.1"), ("ioc/a.db", "a"), ("ioc/deep/b.db", "b"), ("ioc/deep/dumps/old.dmp", "x")]
+    {
+        bench.write("server", path, content);
+    }
+    std::fs::write(bench.at("server", "ioc/deep").join("back\\slash.txt"), "no zip can hold this name").unwrap();
+    std::os::unix::fs::symlink("../..", bench.at("server", "ioc").join("linked")).unwrap();
+    let backup = Backup {
+        of: vec![place("server")],
+        to: None,
+        exclude: Vec::new(),
+        exclude_in: BTreeMap::from([("server".to_owned(), vec!["**/dumps".to_owned()])]),
+        must_hold: BTreeMap::new(),
+        if_exists: false,
+        unreadable: IfUnreadable::Name,
+    };
+    backup.apply(&bench.cx())?;
+    bench.plan.run = RunId("20260102-000000-bbbbbb".to_owned());
+    bench.step.id = "apply.02.restore".to_owned();
+    bench.write("server", "ioc/deep/b.db", "changed");
+    bench.write("server", "ioc/deep/new.db", "new");
+    bench.write("server", "ioc/deep/dumps/new.dmp", "y");
+    // As if it had been locked then.
+    bench.write("server", "ioc/locked.exe", "z");
+    let file = folder(&bench).join(catalogue::CATALOGUE);
+    let mut written: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    written["places"]["server"]["unreadable"] = serde_json::json!([{"path": "ioc/locked.exe", "why": "in use"}]);
+    std::fs::write(&file, serde_json::to_vec(&written).unwrap()).unwrap();
+    let before = tree(&bench.at("server", ""));
+    for wanted in [restore(&["server"]), Restore { file: Some(place("server\\ioc")), ..restore(&[]) }] {
+        wanted.apply(&bench.cx())?;
+        assert_eq!(bench.read("server", "ioc/deep/b.db"), "b");
+        assert!(!bench.at("server", "ioc/deep/new.db").exists(), "it was made since");
+        assert_eq!(bench.read("server", "ioc/deep/dumps/old.dmp"), "x");
+        assert_eq!(bench.read("server", "ioc/deep/dumps/new.dmp"), "y");
+        assert!(bench.at("server", "ioc").join("linked").is_symlink());
+        assert!(bench.at("server", "ioc/deep").join("back\\slash.txt").exists());
+        let told = locked(&bench.world.notes).join("\n");
+        assert!(told.contains("1 path could not be read when the backup was made") && told.contains("locked.exe"), "{told}");
+        assert!(told.contains("3 paths that no backup holds stay as they are"), "{told}");
+        assert_eq!(bench.read("server", "ioc/locked.exe"), "z");
+        assert_eq!(bench.undo()?, Vec::<String>::new());
+        assert_eq!(tree(&bench.at("server", "")), before);
+        locked(&bench.world.undo).clear();
+        std::fs::remove_dir_all(bench.cx().run_dir).unwrap();
+        std::fs::create_dir_all(bench.cx().run_dir).unwrap();
+        std::fs::remove_dir_all(bench.cx().home.join("volumes")).unwrap();
+    }
+    Ok(())
+}
+
+#[test]
+fn a_folder_inside_one_that_was_saved_can_be_named() -> Result<()> {
+    let mut bench = backed_up();
+    let inside = bench.plan.places["server"].join(&crate::paths::RelPath::parse("ioc")?);
+    bench.plan.places.insert("iocs".to_owned(), inside);
+    restore(&["iocs"]).apply(&bench.cx())?;
+    assert_eq!(bench.read("server", "ioc/a.db"), "a");
+    assert!(bench.at("server", "new.txt").exists(), "only what was named");
+    Ok(())
+}

@@ -67,6 +67,23 @@ pub fn write_baseline(cx: &StepContext<'_>, sync: &Sync) -> Result<()> {
     files::write_json(&baseline_file(cx.home, &sync.component), &Baseline { ignored, files })
 }
 
+/// Writes down the tree of a component as it is now, by the rules of its last release, and gives a hash of that. Without
+/// a baseline changes by hand stay unknown.
+///
+/// # Errors
+/// When the tree cannot be read, or the baseline is damaged or cannot be written.
+pub fn write_baseline_anew(home: &Path, component: &str, target: &Path) -> Result<ContentHash> {
+    let before = read_baseline(home, component)?;
+    let ignored = before.as_ref().map(|baseline| baseline.ignored.clone()).unwrap_or_default();
+    let tree = index(home, &resolved(target)?, &PathPatterns::new(&ignored)?)?;
+    let baseline = Baseline { ignored, files: tree.entries.iter().map(|(path, e)| (path.clone(), Seen::from(e))).collect() };
+    let bytes = serde_json::to_vec(&baseline).map_err(|e| Error::internal("cannot write a list").because(e))?;
+    if before.is_some() {
+        files::write(&baseline_file(home, component), &bytes)?;
+    }
+    Ok(ContentHash::of(&bytes))
+}
+
 /// What the baseline of a component says of files: nothing for one that it does not have, and nothing at all without a
 /// baseline.
 ///

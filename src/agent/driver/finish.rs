@@ -2,6 +2,7 @@
 
 use super::guard::{AFTER, compare, index_all, newest_indexes, windows_paths};
 use super::{Bench, Driver, Guarded, Halt};
+use crate::actions::restore::Restore;
 use crate::actions::{Action, sync, volumes};
 use crate::agent::journal::Body;
 use crate::agent::machine::Machine;
@@ -75,6 +76,11 @@ impl Driver {
                 kept = kept.and(now);
             }
         }
+        for step in steps.iter().filter(|step| self.went_well(step)) {
+            if let Action::Restore(restore) = &step.action {
+                synced |= self.keep_restored(step, restore, &mut all)?;
+            }
+        }
         if synced {
             write_json(&self.machine.home.folder().join("installed.json"), &all)?;
         }
@@ -102,6 +108,29 @@ impl Driver {
             },
         );
         Ok(())
+    }
+
+    /// What a backup has put there of another version is what is installed now, and nobody's work by hand. A backup of the
+    /// version that is known leaves that as it is: what was changed by hand before it was made still is.
+    fn keep_restored(&self, step: &PlanStep, restore: &Restore, all: &mut Installed) -> Result<bool> {
+        let bench = Bench::new(self, self.source(), step, "close".to_owned(), self.run.deadline(step.timeout.0));
+        let folders = restore.whole_folders(&bench.context())?;
+        let mut changed = false;
+        for (component, known) in all.iter_mut().filter(|(_, known)| folders.contains(&known.to)) {
+            let native = self.machine.drives.native(&known.to)?;
+            let Some(version) = version_in(&native)?.filter(|version| *version != known.version) else { continue };
+            self.keep_previous(component, Some(&*known))?;
+            let content = sync::hand::write_baseline_anew(self.machine.home.folder(), component, &native)?;
+            *known = InstalledComponent {
+                version,
+                manifest: content,
+                run: self.run.id().clone(),
+                at: Timestamp::now(),
+                to: known.to.clone(),
+            };
+            changed = true;
+        }
+        Ok(changed)
     }
 
     /// Ends a run that found everything as the kit has it, so that IBEX was left alone.

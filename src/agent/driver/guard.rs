@@ -68,7 +68,8 @@ struct Kept {
     index: TreeIndex,
 }
 
-/// Targets of the plan's `sync`, `migrate` and `mysql` steps and everything that its programs say they write to.
+/// Targets of the plan's `sync`, `migrate` and `mysql` steps and everything that its programs say they write to. What a
+/// `restore`, a `copy` or a `file` puts in place is known by its moves, file by file: see [`crate::actions::since`].
 ///
 /// # Errors
 /// When a place of a step is none.

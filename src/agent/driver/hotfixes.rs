@@ -6,9 +6,9 @@ use crate::actions::sync::hand;
 use crate::actions::{Action, StepContext};
 use crate::content::Seen;
 use crate::error::Result;
-use crate::events::{Outcome, RunId};
+use crate::events::{EventKind, Outcome, RunId};
 use crate::files::{read_json, write_json};
-use crate::paths::RelPath;
+use crate::paths::{RelPath, WinPath};
 use crate::plan::PlanStep;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,7 @@ impl Driver {
             match &step.action {
                 Action::Sync(_) => now = release::after(now, &release::fates(&cx)?),
                 Action::Hotfix(_) => self.keep_hotfix(&cx, &mut now, &mut known)?,
+                Action::Restore(restore) => self.leave_out_restored(&restore.whole_folders(&cx)?, &mut now, &mut known)?,
                 _ => {}
             }
         }
@@ -68,7 +69,30 @@ impl Driver {
         Ok(())
     }
 
-    fn went_well(&self, step: &PlanStep) -> bool {
+    /// Hotfixes of which nothing is left in folders that a backup has replaced are not installed any more.
+    fn leave_out_restored(&self, folders: &[WinPath], now: &mut Vec<InstalledHotfix>, known: &mut ByComponent) -> Result<()> {
+        let drives = &self.machine.drives;
+        for hotfix in std::mem::take(now) {
+            let replaced: Vec<&HotfixedFile> = hotfix.files.iter().filter(|file| folders.contains(&file.folder)).collect();
+            let mut left = replaced.is_empty();
+            // A file that it took away may be missing for another reason.
+            for file in hotfix.files.iter().filter(|file| file.after.is_some()) {
+                left = left || file.now(drives)? == file.after;
+            }
+            if left {
+                now.push(hotfix);
+                continue;
+            }
+            for file in replaced {
+                note(known, file, file.now(drives)?);
+            }
+            let text = format!("the hotfix {} is not there any more: the backup was made without it", hotfix.id);
+            self.run.emit(EventKind::Reminder { text });
+        }
+        Ok(())
+    }
+
+    pub(super) fn went_well(&self, step: &PlanStep) -> bool {
         let ended = self.resume.steps.get(&step.id).map(|end| end.outcome);
         step.skip.is_none() && ended.is_some_and(|outcome| outcome.is_good() && outcome != Outcome::Skipped)
     }

@@ -230,17 +230,14 @@ fn work_in_scripts_and_common_files_is_committed_before_they_are_pulled() {
     let folders = [settings.join("common"), fleet.root(NAME).join("c/Instrument/Scripts")];
     for (n, folder) in folders.iter().enumerate() {
         let (bare, other) = (fleet.dir().join(format!("part-{n}.git")), fleet.dir().join(format!("part-{n}")));
-        git(&fleet.dir(), &["init", "--quiet", "--bare", "--initial-branch", "master", &bare.display().to_string()]);
-        git(&fleet.dir(), &["clone", "--quiet", &bare.display().to_string(), &other.display().to_string()]);
+        git(fleet.dir(), &["init", "--quiet", "--bare", "--initial-branch", "master", &bare.display().to_string()]);
+        git(fleet.dir(), &["clone", "--quiet", &bare.display().to_string(), &other.display().to_string()]);
         std::fs::write(other.join("a.txt"), "a\n").expect("a file");
         git(&other, &["add", "--all"]);
         git(&other, &["commit", "--quiet", "--message", "first"]);
         git(&other, &["push", "--quiet", "origin", "HEAD:master"]);
         let _ = std::fs::remove_dir_all(folder);
-        git(
-            &fleet.dir(),
-            &["clone", "--quiet", "--branch", "master", &bare.display().to_string(), &folder.display().to_string()],
-        );
+        git(fleet.dir(), &["clone", "--quiet", "--branch", "master", &bare.display().to_string(), &folder.display().to_string()]);
         std::fs::write(other.join("new.txt"), "new\n").expect("a file");
         git(&other, &["add", "--all"]);
         git(&other, &["commit", "--quiet", "--message", "second"]);

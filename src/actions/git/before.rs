@@ -275,10 +275,12 @@ impl Before {
 
 /// Tells that a work tree (a native path) has a commit which takes back what its remote has.
 pub(in crate::actions) fn remind_to_push(cx: &StepContext<'_>, tree: &Path) {
+    // A work tree that was there already was not cloned, and has no moves.
     let cloned = |step: &PlanStep| match &step.action {
-        Action::Clone(clone) => {
-            step.skip.is_none() && cx.native(&clone.to).and_then(|to| volumes::resolved(&to)).is_ok_and(|to| to == tree)
-        }
+        Action::Clone(clone) => cx.native(&clone.to).is_ok_and(|to| {
+            let moves = format!("{}.{}.moves.json", step.id, volumes::target_key(&to));
+            cx.run_dir.join(moves).exists() && volumes::resolved(&to).is_ok_and(|to| to == tree)
+        }),
         _ => false,
     };
     let shown = shown(cx, tree);

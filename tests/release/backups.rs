@@ -46,6 +46,18 @@ fn listed(fleet: &Fleet) -> Vec<serde_json::Value> {
 }
 
 #[test]
+fn a_damaged_server_is_not_said_to_be_backed_up() {
+    let fleet = Fleet::running(&[NAME]);
+    std::fs::remove_file(fleet.server(NAME).join("VERSION.txt")).expect("the version of the server");
+    let ended = fleet.run(&["backup", NAME, "--yes"]);
+    assert_eq!((ended.code, ended.outcome(NAME).as_str()), (1, "failed"), "{}", ended.story());
+    let story = ended.story();
+    assert!(story.contains("the backup of C:\\\\Instrument\\\\Apps\\\\EPICS does not hold VERSION.txt"), "{story}");
+    assert!(story.contains("take VERSION.txt out of `must_hold`"), "{story}");
+    assert_eq!(names_in(&old(&fleet)), [""; 0], "half a backup is none");
+}
+
+#[test]
 fn a_backup_beside_the_running_ibex_is_told_listed_and_restored_with_tar() {
     let fleet = Fleet::running(&[NAME]);
     let server = fleet.ibex(NAME);

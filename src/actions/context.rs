@@ -350,6 +350,11 @@ impl StepContext<'_> {
 
     /// A file name for data of this step in [`StepContext::run_dir`].
     pub fn data_file(&self, suffix: &str) -> PathBuf {
-        self.run_dir.join(format!("{}.{suffix}", self.step.id))
+        self.data_file_of(&self.step.id, suffix)
+    }
+
+    /// The same of another step.
+    pub fn data_file_of(&self, step: &str, suffix: &str) -> PathBuf {
+        self.run_dir.join(format!("{step}.{suffix}"))
     }
 }

@@ -85,7 +85,12 @@ impl RemoveUndo {
 
 /// The file that holds the moves of this step for one of its targets.
 pub(super) fn moves_file(cx: &StepContext<'_>, target: &Path) -> PathBuf {
-    cx.data_file(&format!("{}.moves.json", volumes::target_key(target)))
+    moves_file_of(cx, &cx.step.id, target)
+}
+
+/// The same of another step.
+pub(super) fn moves_file_of(cx: &StepContext<'_>, step: &str, target: &Path) -> PathBuf {
+    cx.data_file_of(step, &format!("{}.moves.json", volumes::target_key(target)))
 }
 
 /// The resolved folder of a path, and its name there; a link at the end of the path is not followed.

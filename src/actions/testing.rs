@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::{RunId, Unit};
 use crate::paths::{Drives, RelPath, WinPath};
 use crate::plan::{ComponentPlan, Hold, InstrumentPlan, LateTemplates, PlanStep};
+use crate::platform::testing::{copy_file_rights, copy_rights};
 use crate::platform::updates::{Program, Update};
 use crate::platform::{Platform, ProcessInfo, ScheduledTask, ServiceControl, ServiceDefinition, ServiceStatus};
 use crate::playbook::{OnFailure, Phase, RunAs};
@@ -383,34 +384,14 @@ impl Platform for World {
     fn memory(&self) -> Result<u64> {
         Ok(1 << 34)
     }
-    #[cfg(unix)]
     fn make_link(&self, at: &Path, to: &Path) -> Result<()> {
         std::os::unix::fs::symlink(to, at).map_err(|e| Error::io("link", &e))
     }
-    #[cfg(not(unix))]
-    fn make_link(&self, _at: &Path, _to: &Path) -> Result<()> {
-        no("links")
-    }
-    #[cfg(unix)]
     fn copy_rights(&self, like: &Path, path: &Path) -> Result<()> {
-        use std::os::unix::fs::MetadataExt;
-        let meta = std::fs::metadata(like).map_err(|e| Error::io("look", &e))?;
-        // Only root may give files away.
-        let _ = std::os::unix::fs::chown(path, Some(meta.uid()), Some(meta.gid()));
-        std::fs::set_permissions(path, meta.permissions()).map_err(|e| Error::io("set rights", &e))
+        copy_rights(like, path)
     }
-    #[cfg(not(unix))]
-    fn copy_rights(&self, _like: &Path, _path: &Path) -> Result<()> {
-        Ok(())
-    }
-    #[cfg(unix)]
     fn copy_file_rights(&self, like: &Path, file: &Path, executable: bool) -> Result<()> {
-        use std::os::unix::fs::PermissionsExt;
-        self.copy_rights(like, file)?;
-        let meta = std::fs::metadata(like).map_err(|e| Error::io("look", &e))?;
-        let mode = meta.permissions().mode() & if meta.is_dir() { 0o666 } else { 0o777 };
-        let mode = if executable { mode | 0o111 } else { mode };
-        std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode)).map_err(|e| Error::io("set rights", &e))
+        copy_file_rights(like, file, executable)
     }
     fn flush_volume(&self, _path: &Path) -> Result<()> {
         Ok(())

@@ -83,10 +83,9 @@ async fn connect(home: &Home) -> Result<Stream> {
             Err(_) => Error::new(ErrorKind::Unreachable, "the worker took the connection and did not answer"),
         };
         if Instant::now() > end {
-            return Err(problem.context(format!("no worker answers within {} s", START.as_secs())).next(format!(
-                "look into {}; `ibexdeploy unlock` ends a wedged worker",
-                home.folder().join("worker.log").display()
-            )));
+            return Err(problem
+                .context(format!("no worker answers within {} s", START.as_secs()))
+                .next(format!("look into {}; `ibexdeploy unlock` ends a wedged worker", home.worker_log().display())));
         }
         if started.is_none_or(|at| at.elapsed() > START_AGAIN) {
             detach::start_worker(home)?;

@@ -129,6 +129,11 @@ impl Home {
         }
     }
 
+    /// What the worker says of itself.
+    pub fn worker_log(&self) -> PathBuf {
+        self.folder.join("worker.log")
+    }
+
     pub fn socket(&self) -> PathBuf {
         self.folder.join("worker.sock")
     }

@@ -1,6 +1,7 @@
 //! An instrument for tests of the actions: a sandbox in a temporary folder, jobs without a wrapper, and records of
 //! what an action told and intended.
 
+pub(crate) use super::sandbox::{copy_file_rights, copy_rights};
 use super::{Platform, facts};
 use crate::actions::{
     Action, Applied, AskOperator, Content, Deadline, FetchStats, JobEnd, JobSpec, Jobs, Probe, Progress, StepContext, UndoLog,

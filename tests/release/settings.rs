@@ -126,16 +126,22 @@ fn look_at_remote(fleet: &Fleet) -> String {
     git(&remote(fleet), &["for-each-ref"])
 }
 
+/// Work in the settings that conflicts with origin/master, and the run that finds it out. With that what the settings were.
+fn conflicting(fleet: &Fleet) -> (BTreeMap<String, String>, Ended) {
+    std::fs::write(tree(fleet).join(".gitignore"), "*.mine\r\n").expect("a file");
+    git(&tree(fleet), &["commit", "--quiet", "--message", "Mine", ".gitignore"]);
+    let before = look(&tree(fleet));
+    let conflict = fleet.run(&["run", "settings", NAME, "--yes"]);
+    assert_eq!((conflict.code, conflict.outcome(NAME).as_str()), (1, "failed"), "{}", conflict.story());
+    assert!(said(&conflict, "has conflicts in .gitignore"), "{}", conflict.story());
+    (before, conflict)
+}
+
 #[test]
 fn a_conflict_and_a_remote_that_is_away_are_found_while_ibex_runs() {
     let fleet = fleet();
     let server = fleet.ibex(NAME).expect("IBEX runs");
-    std::fs::write(tree(&fleet).join(".gitignore"), "*.mine\r\n").expect("a file");
-    git(&tree(&fleet), &["commit", "--quiet", "--message", "Mine", ".gitignore"]);
-    let before = look(&tree(&fleet));
-    let conflict = fleet.run(&["run", "settings", NAME, "--yes"]);
-    assert_eq!((conflict.code, conflict.outcome(NAME).as_str()), (1, "failed"), "{}", conflict.story());
-    assert!(said(&conflict, "has conflicts in .gitignore"), "{}", conflict.story());
+    let (before, _) = conflicting(&fleet);
     std::fs::rename(remote(&fleet), fleet.root(NAME).join("remotes/away.git")).expect("a folder");
     let away = fleet.run(&["run", "settings", NAME, "--yes"]);
     assert_eq!((away.code, away.outcome(NAME).as_str()), (1, "failed"), "{}", away.story());
@@ -180,12 +186,7 @@ fn what_is_merged_again_with_conflicts_is_merged_by_hand_as_the_error_says() {
         let ended = fleet.run(command);
         assert_eq!(ended.outcome(NAME), outcome, "{}", ended.story());
     }
-    std::fs::write(tree(&fleet).join(".gitignore"), "*.mine\r\n").expect("a file");
-    git(&tree(&fleet), &["commit", "--quiet", "--message", "Mine", ".gitignore"]);
-    let before = look(&tree(&fleet));
-    let conflict = fleet.run(&["run", "settings", NAME, "--yes"]);
-    assert_eq!((conflict.code, conflict.outcome(NAME).as_str()), (1, "failed"), "{}", conflict.story());
-    assert!(said(&conflict, "has conflicts in .gitignore"), "{}", conflict.story());
+    let (before, conflict) = conflicting(&fleet);
     assert_eq!(look(&tree(&fleet)), before);
     let error = conflict.last(NAME, "instrument_finished").expect("it ended")["error"].clone();
     let next = error["next"].as_str().unwrap_or_default().to_owned();

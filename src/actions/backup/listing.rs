@@ -88,15 +88,11 @@ impl Listing {
     }
 
     fn add(&mut self, folder: &Path, entry: &walkdir::DirEntry, skip: &PathPatterns) -> Walk {
-        let text = below(folder, entry.path());
-        let unicode = entry.path().to_str().is_some();
-        let path = match RelPath::parse(&text) {
-            Ok(path) if unicode && path.as_str() == text && text.len() <= LONGEST_NAME => path,
-            _ => {
-                let why = if unicode { "no zip can hold this name" } else { "the name is not Unicode" };
-                self.unreadable.push(Unreadable { path: text, why: why.to_owned() });
-                return Walk::past(entry);
-            }
+        let Some(path) = path_in_zip(folder, entry.path()) else {
+            let unicode = entry.path().to_str().is_some();
+            let why = if unicode { "no zip can hold this name" } else { "the name is not Unicode" };
+            self.unreadable.push(Unreadable { path: below(folder, entry.path()), why: why.to_owned() });
+            return Walk::past(entry);
         };
         if skip.covers(&path) {
             return Walk::past(entry);
@@ -126,6 +122,14 @@ impl Walk {
     fn past(entry: &walkdir::DirEntry) -> Self {
         if entry.file_type().is_dir() { Self::Past } else { Self::On }
     }
+}
+
+/// The path below the folder; nothing where it has a name that no zip can hold.
+pub(crate) fn path_in_zip(folder: &Path, path: &Path) -> Option<RelPath> {
+    let text = below(folder, path);
+    // A `\` in a name is a slash to the parser.
+    let holds = |parsed: &RelPath| path.to_str().is_some() && parsed.as_str() == text && text.len() <= LONGEST_NAME;
+    RelPath::parse(&text).ok().filter(holds)
 }
 
 /// The path below the folder, with `/`, as well as it can be written.

@@ -162,8 +162,10 @@ impl Backup {
             let key = path.case_key();
             let held = source.listing.files.keys().any(|p| p.case_key() == key && written.holds(p));
             if !held {
-                return Err(Error::step_failed(format!("the backup of {} does not hold {must}", source.folder))
-                    .next(format!("look at the folder: what is installed there is incomplete without it; to save it as it is, take {must} out of `must_hold`")));
+                return Err(Error::step_failed(format!("the backup of {} does not hold {must}", source.folder)).next(format!(
+                    "look at the folder: what is installed there is incomplete without it; to save it as it is, take {must} \
+                        out of `must_hold`"
+                )));
             }
         }
         Ok(())

@@ -168,7 +168,7 @@ fn again(cx: &StepContext<'_>, git: &Git, branch: &str, with: &str, missing: u64
 fn newest(cx: &StepContext<'_>, git: &Git, at: &str, branch: &str) -> Result<Option<TakenBack>> {
     let mut below = at.to_owned();
     for _ in 0..DEPTH {
-        let Some(found) = all_below(cx, git, &below, branch)?.into_iter().next() else { break };
+        let Some(found) = newest_below(cx, git, &below, branch)? else { break };
         let range = format!("{}..{at}", found.commit);
         let named = format!("--grep={}", found.commit);
         let seen = read(cx, git, "answers", &["log", "--fixed-strings", &named, "--format=%s", &range, "--"])?;
@@ -181,11 +181,10 @@ fn newest(cx: &StepContext<'_>, git: &Git, at: &str, branch: &str) -> Result<Opt
     Ok(None)
 }
 
-/// The commits of a branch that take others back, the newest first.
-fn all_below(cx: &StepContext<'_>, git: &Git, at: &str, branch: &str) -> Result<Vec<TakenBack>> {
+/// The newest commit of a branch that takes others back.
+fn newest_below(cx: &StepContext<'_>, git: &Git, at: &str, branch: &str) -> Result<Option<TakenBack>> {
     let grep = format!("--grep=^{SUBJECT}");
     let arguments = ["log", "--first-parent", "-z", &grep, "--format=%H %T %P%n%B", at, "--"];
-    let mut found = Vec::new();
     for text in read(cx, git, "taken-back", &arguments)?.split('\0') {
         let mut lines = text.lines();
         let mut ids = lines.next().unwrap_or_default().split(' ');
@@ -200,9 +199,11 @@ fn all_below(cx: &StepContext<'_>, git: &Git, at: &str, branch: &str) -> Result<
             _ => None,
         };
         let known = files_of.map_or(Ok(None), |name| git.value(cx, &format!("{name}^{{commit}}")))?;
-        found.extend(known.map(|files_of| TakenBack { commit: commit.to_owned(), files_of }));
+        if let Some(files_of) = known {
+            return Ok(Some(TakenBack { commit: commit.to_owned(), files_of }));
+        }
     }
-    Ok(found)
+    Ok(None)
 }
 
 fn read(cx: &StepContext<'_>, git: &Git, purpose: &str, arguments: &[&str]) -> Result<String> {

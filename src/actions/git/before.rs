@@ -4,6 +4,7 @@ use super::again::{self, Merge};
 use super::program::{Git, Reach, url_key};
 use super::tree::{Change, State, clear_own_locks, is_merging};
 use crate::actions::moves::{Stamp, make_folder, rename, shown};
+use crate::actions::remove::moves_file_of;
 use crate::actions::writes::copy_exactly;
 use crate::actions::{Action, StepContext, Undone, volumes};
 use crate::content::ContentHash;
@@ -277,10 +278,9 @@ impl Before {
 pub(in crate::actions) fn remind_to_push(cx: &StepContext<'_>, tree: &Path) {
     // A work tree that was there already was not cloned, and has no moves.
     let cloned = |step: &PlanStep| match &step.action {
-        Action::Clone(clone) => cx.native(&clone.to).is_ok_and(|to| {
-            let moves = format!("{}.{}.moves.json", step.id, volumes::target_key(&to));
-            cx.run_dir.join(moves).exists() && volumes::resolved(&to).is_ok_and(|to| to == tree)
-        }),
+        Action::Clone(clone) => cx
+            .native(&clone.to)
+            .is_ok_and(|to| moves_file_of(cx, &step.id, &to).exists() && volumes::resolved(&to).is_ok_and(|to| to == tree)),
         _ => false,
     };
     let shown = shown(cx, tree);

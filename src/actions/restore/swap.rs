@@ -2,6 +2,7 @@
 
 use super::part::Part;
 use crate::actions::StepContext;
+use crate::actions::backup::listing::path_in_zip;
 use crate::actions::moves::{Moves, shown};
 use crate::actions::sync::counted;
 use crate::error::{Error, ErrorKind, Result};
@@ -84,7 +85,7 @@ impl<'a> Swap<'a> {
             // What vanishes, or cannot be looked at, goes with the folder it is in.
             let Ok(entry) = entry else { continue };
             let folder = entry.file_type().is_dir();
-            let Some(below) = below(&self.root, entry.path()) else {
+            let Some(below) = path_in_zip(&self.root, entry.path()) else {
                 self.stay(None, entry.path(), false);
                 if folder {
                     walk.skip_current_dir();
@@ -109,7 +110,7 @@ impl<'a> Swap<'a> {
             self.stays.insert(below.case_key());
         }
         let folders = native.ancestors().skip(1).take_while(|folder| *folder != self.root);
-        let folders: Vec<String> = folders.filter_map(|f| Some(self::below(&self.root, f)?.case_key())).collect();
+        let folders: Vec<String> = folders.filter_map(|f| Some(path_in_zip(&self.root, f)?.case_key())).collect();
         self.around.extend(folders);
         let list = if could_not_be_read { &mut self.kept.unreadable } else { &mut self.kept.left_out };
         list.push(native.to_path_buf());
@@ -175,15 +176,6 @@ impl<'a> Swap<'a> {
     }
 }
 
-/// The path below a folder; nothing where it has a name that no zip can hold.
-fn below(folder: &Path, path: &Path) -> Option<RelPath> {
-    let names: Option<Vec<&str>> = path.strip_prefix(folder).ok()?.iter().map(|name| name.to_str()).collect();
-    let names = names?;
-    let path = RelPath::parse(&names.join("/")).ok()?;
-    // A `\` in a name is a slash to the parser.
-    (path.names().count() == names.len()).then_some(path)
-}
-
 /// The keys of all that lies in a folder.
 fn keys_below(folder: &Path) -> Result<BTreeSet<String>> {
     let mut keys = BTreeSet::new();
@@ -192,7 +184,7 @@ fn keys_below(folder: &Path) -> Result<BTreeSet<String>> {
     }
     for entry in walkdir::WalkDir::new(folder).min_depth(1) {
         let entry = entry.map_err(|e| Error::new(ErrorKind::Io, format!("cannot read {}", folder.display())).because(e))?;
-        keys.extend(below(folder, entry.path()).map(|path| path.case_key()));
+        keys.extend(path_in_zip(folder, entry.path()).map(|path| path.case_key()));
     }
     Ok(keys)
 }
@@ -200,5 +192,5 @@ fn keys_below(folder: &Path) -> Result<BTreeSet<String>> {
 /// The names in a folder that a zip can hold; none when there is no such folder.
 fn names_in(folder: &Path) -> Result<Vec<String>> {
     let entries = files::entries(folder)?;
-    Ok(entries.iter().filter_map(|entry| below(folder, &entry.path())).map(|name| name.as_str().to_owned()).collect())
+    Ok(entries.iter().filter_map(|entry| path_in_zip(folder, &entry.path())).map(|name| name.as_str().to_owned()).collect())
 }

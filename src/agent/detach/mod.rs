@@ -26,7 +26,7 @@ const LOG_LIMIT: u64 = 4 << 20;
 
 /// Opens the log of a home's worker, to go on with it.
 fn open_log(home: &Home) -> Result<File> {
-    let path = home.folder().join("worker.log");
+    let path = home.worker_log();
     let large = std::fs::metadata(&path).is_ok_and(|m| m.len() > LOG_LIMIT);
     let mut options = OpenOptions::new();
     options.create(true).write(true).append(!large).truncate(large);

@@ -36,7 +36,7 @@ pub fn log_to_home(root: Option<&Path>) -> Result<()> {
     let log = open_log(&home)?;
     // SAFETY: the handle is open and given away: it is the standard error from here to the end of the process.
     if unsafe { SetStdHandle(STD_ERROR_HANDLE, log.into_raw_handle()) } == 0 {
-        return Err(std::io::Error::last_os_error()).cannot(|| format!("log to {}", home.folder().join("worker.log").display()));
+        return Err(std::io::Error::last_os_error()).cannot(|| format!("log to {}", home.worker_log().display()));
     }
     Ok(())
 }

@@ -13,6 +13,8 @@ mod windows;
 
 #[cfg(target_os = "linux")]
 use linux as system;
+#[cfg(all(test, target_os = "linux"))]
+pub(crate) use linux::{copy_file_rights, copy_rights};
 #[cfg(windows)]
 use windows as system;
 

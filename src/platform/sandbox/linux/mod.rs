@@ -65,11 +65,11 @@ pub(super) fn make_link(at: &Path, to: &Path) -> Result<()> {
     std::os::unix::fs::symlink(to, at).cannot(|| format!("make the link {} to {}", at.display(), to.display()))
 }
 
-pub(super) fn copy_rights(like: &Path, path: &Path) -> Result<()> {
+pub(crate) fn copy_rights(like: &Path, path: &Path) -> Result<()> {
     copy_rights_with(like, path, |wanted| wanted.mode() & 0o7777)
 }
 
-pub(super) fn copy_file_rights(like: &Path, file: &Path, executable: bool) -> Result<()> {
+pub(crate) fn copy_file_rights(like: &Path, file: &Path, executable: bool) -> Result<()> {
     copy_rights_with(like, file, |wanted| {
         let mode = wanted.mode() & if wanted.is_dir() { 0o666 } else { 0o7777 };
         // Who may read it may run it.

@@ -115,6 +115,8 @@ struct Story<'a> {
     /// Why the link was lost, each time.
     lost: Vec<String>,
     told: Option<String>,
+    /// The event that told its end.
+    end: String,
 }
 
 impl Story<'_> {
@@ -122,7 +124,10 @@ impl Story<'_> {
     fn see(&mut self, event: &Value) {
         let scene = &self.target.scene;
         match event["event"].as_str().unwrap_or_default() {
-            "instrument_finished" => self.told = event["outcome"].as_str().map(str::to_owned),
+            "instrument_finished" => {
+                self.told = event["outcome"].as_str().map(str::to_owned);
+                self.end = event.to_string();
+            }
             "link_lost" => {
                 self.target.settle();
                 self.lost.push(event["why"].as_str().unwrap_or_default().to_owned());
@@ -175,7 +180,7 @@ fn release<'a>(fleet: &Fleet, playbooks: &Path, canary: &Line, targets: &'a [Tar
     let limits = ["--canary", CANARY, "--jobs", "20", "--deadline", "4m"];
     let mut controller = fleet.start(&[&["release", &list, "--yes", "--playbooks", &playbooks][..], &limits].concat());
     let mut stories: Vec<Story<'_>> =
-        targets.iter().map(|target| Story { target, since: None, lost: Vec::new(), told: None }).collect();
+        targets.iter().map(|target| Story { target, since: None, lost: Vec::new(), told: None, end: String::new() }).collect();
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for target in targets {
@@ -204,7 +209,8 @@ fn judge(fleet: &Fleet, story: &Story<'_>, before: &BTreeMap<String, String>) ->
         let lines: Vec<String> = entries.iter().map(|e| e.to_string().chars().take(300).collect()).collect();
         let again = format!("again with: scripts/chaos 1 {} --ssh", scene.seed);
         let lost = story.lost.join("; ");
-        format!("{scene}, {}, cut in {cut_in:?}; {again}\nlost: {lost}\n{}", line.name, lines.join("\n"))
+        let (end, lines) = (&story.end, lines.join("\n"));
+        format!("{scene}, {}, cut in {cut_in:?}; {again}\nlost: {lost}\nend: {end}\n{lines}", line.name)
     };
     let outcome = outcome(&entries).unwrap_or_else(|| panic!("the journal does not say how it ended: {}", told()));
     assert_eq!(story.told.as_ref(), Some(&outcome), "what is told is what is written: {}", told());

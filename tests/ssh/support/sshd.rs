@@ -5,12 +5,12 @@ use super::{LocalUser, descendants, is_root, output_of, told, wait_for};
 use rustix::process::Signal;
 use std::fmt::Write as _;
 use std::fs::{OpenOptions, Permissions};
-use std::io::{Read, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::Write as _;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Where `sshd` lies; the search path of an ordinary user does not lead there.
 const SSHD: [&str; 3] = ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/sshd"];
@@ -277,11 +277,13 @@ impl Sshd {
             let port = if wanted == 0 { free_port() } else { wanted };
             let begin = self.log().len();
             let mut child = self.spawn(port);
-            let answers = wait_for("the SSH server's greeting", || {
-                if child.try_wait().expect("the server's state").is_some() {
-                    return Some(false);
+            // Its own word for it: whoever answers on that port may be another test's server.
+            let listens = format!("Server listening on 127.0.0.1 port {port}.");
+            let answers = wait_for("the SSH server that listens", || {
+                if self.log()[begin..].contains(&listens) {
+                    return Some(true);
                 }
-                greets(port).then_some(true)
+                child.try_wait().expect("the server's state").map(|_| false)
             });
             if answers {
                 self.port = port;
@@ -342,15 +344,15 @@ pub(crate) fn fingerprint(file: &Path) -> String {
     said.split_whitespace().nth(1).expect("a fingerprint").to_owned()
 }
 
-/// A port that nobody listens on.
+/// A port that nobody listens on, below those that the system gives to connections and to whoever asks for any port: it
+/// stays free until its server begins to listen.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr()).expect("a free port").port()
-}
-
-fn greets(port: u16) -> bool {
-    let limit = Some(Duration::from_secs(5));
-    let mut greeting = [0; 4];
-    TcpStream::connect(("127.0.0.1", port))
-        .and_then(|mut link| link.set_read_timeout(limit).and_then(|()| link.read_exact(&mut greeting)))
-        .is_ok_and(|()| &greeting == b"SSH-")
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const PORTS: std::ops::Range<u16> = 12_000..32_000;
+    // Tests that run at once are processes of their own; they begin in different places.
+    let first = u16::try_from(std::process::id() * 131 % 20_000).expect("a small number");
+    (0..PORTS.end - PORTS.start)
+        .map(|_| PORTS.start + (first + NEXT.fetch_add(1, Ordering::Relaxed) % 20_000) % 20_000)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
 }

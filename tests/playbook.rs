@@ -86,7 +86,7 @@ fn included_steps_stand_in_their_place() {
     assert_eq!(apply[..6], first);
     assert_eq!(apply.last(), Some(&"start IBEX"));
     assert_eq!(release.components().into_iter().collect::<Vec<_>>(), ["Client", "EPICS", "genie_python_3"]);
-    assert_eq!(release.files.len(), 11);
+    assert_eq!(release.files.len(), 15);
 }
 
 #[test]

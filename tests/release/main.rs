@@ -45,6 +45,8 @@ mod rehearsed;
 mod resume;
 mod rollback;
 #[cfg(target_os = "linux")]
+mod routine;
+#[cfg(target_os = "linux")]
 mod secrets;
 #[cfg(target_os = "linux")]
 mod settings;

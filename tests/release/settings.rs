@@ -5,6 +5,7 @@ use crate::kill::machine::kill_worker_when;
 use crate::support::{Ended, Fleet};
 use ibexdeploy::rehearsal::KitShape;
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -245,6 +246,9 @@ fn work_in_scripts_and_common_files_is_committed_before_they_are_pulled() {
         git(&other, &["push", "--quiet", "origin", "HEAD:master"]);
         std::fs::write(folder.join("a.txt"), "by a scientist\n").expect("a file");
     }
+    let hook = folders[1].join(".git/hooks/commit-msg");
+    std::fs::write(&hook, "#!/bin/sh\necho a message needs a ticket number\nexit 1\n").expect("a hook");
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).expect("a program");
     let ended = fleet.run(&["run", "settings", NAME, "--yes"]);
     assert_eq!((ended.code, ended.outcome(NAME).as_str()), (0, "changed"), "{}", ended.story());
     for folder in &folders {
@@ -252,6 +256,9 @@ fn work_in_scripts_and_common_files_is_committed_before_they_are_pulled() {
         assert_eq!(git(folder, &["show", "HEAD:a.txt"]), "by a scientist");
         assert_eq!(git(folder, &["show", "HEAD:new.txt"]), "new");
     }
+    assert!(!hook.exists(), "{}", ended.story());
+    let back = fleet.run(&["rollback", NAME, "--yes"]);
+    assert_eq!((back.code, hook.exists()), (0, true), "{}", back.story());
 }
 
 /// True once the newest run has a job with this in its name.

@@ -11,7 +11,7 @@ enum Form {
     Marked,
     /// ISO 8859-1 or one of its relatives: a byte is a character.
     Latin1,
-    /// UTF-16 behind a byte order mark; the body is kept as UTF-8.
+    /// UTF-16 behind a byte order mark.
     Utf16(ByteOrder),
 }
 
@@ -32,12 +32,11 @@ impl Form {
     }
 }
 
-/// A text file's bytes, and how it is written.
+/// A text file's characters, and how they are written. Those of a Latin-1 file are all Latin-1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Text {
     form: Form,
-    end: &'static [u8],
-    body: Vec<u8>,
+    body: String,
 }
 
 impl Text {
@@ -47,57 +46,53 @@ impl Text {
     /// When it begins as UTF-16 and goes on as something else.
     pub(crate) fn read(bytes: &[u8]) -> Result<Self> {
         let marked = [Form::Marked, Form::Utf16(ByteOrder::Little), Form::Utf16(ByteOrder::Big)];
-        match marked.into_iter().find(|form| bytes.starts_with(form.mark())) {
-            Some(form @ Form::Utf16(order)) => {
-                let text = from_utf16(&bytes[form.mark().len()..], order)
-                    .ok_or_else(|| Error::bad_input("the file begins as UTF-16 and is none").next("save it as UTF-8"))?;
-                Ok(Self::of(form, text.into_bytes()))
+        let form = marked.into_iter().find(|form| bytes.starts_with(form.mark())).unwrap_or(Form::Utf8);
+        let body = &bytes[form.mark().len()..];
+        match form {
+            Form::Utf16(order) => from_utf16(body, order)
+                .ok_or_else(|| Error::bad_input("the file begins as UTF-16 and is none").next("save it as UTF-8"))
+                .map(|body| Self { form, body }),
+            _ => {
+                Ok(std::str::from_utf8(body)
+                    .map_or_else(|_| Self::read_latin1(bytes), |body| Self { form, body: body.to_owned() }))
             }
-            Some(form) if std::str::from_utf8(bytes).is_ok() => Ok(Self::of(form, bytes[form.mark().len()..].to_vec())),
-            None if std::str::from_utf8(bytes).is_ok() => Ok(Self::of(Form::Utf8, bytes.to_vec())),
-            _ => Ok(Self::read_latin1(bytes)),
         }
     }
 
     /// Takes the bytes of a file apart that says itself that each is a character.
     pub(crate) fn read_latin1(bytes: &[u8]) -> Self {
-        Self::of(Form::Latin1, bytes.to_vec())
-    }
-
-    fn of(form: Form, body: Vec<u8>) -> Self {
-        let crlf = body.windows(2).filter(|w| w == b"\r\n").count();
-        let lf = body.iter().filter(|b| **b == b'\n').count();
-        Self { form, end: if crlf * 2 > lf { b"\r\n" } else { b"\n" }, body }
+        Self { form: Form::Latin1, body: bytes.iter().map(|byte| char::from(*byte)).collect() }
     }
 
     /// The file's bytes.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.form.mark().to_vec();
         match self.form {
-            Form::Utf16(order) => bytes.extend(self.decoded().encode_utf16().flat_map(|unit| match order {
-                ByteOrder::Little => unit.to_le_bytes(),
-                ByteOrder::Big => unit.to_be_bytes(),
-            })),
-            _ => bytes.extend_from_slice(&self.body),
+            Form::Utf8 | Form::Marked => bytes.extend_from_slice(self.body.as_bytes()),
+            Form::Latin1 => bytes.extend(self.body.chars().filter_map(|c| u8::try_from(u32::from(c)).ok())),
+            Form::Utf16(ByteOrder::Little) => bytes.extend(self.body.encode_utf16().flat_map(u16::to_le_bytes)),
+            Form::Utf16(ByteOrder::Big) => bytes.extend(self.body.encode_utf16().flat_map(u16::to_be_bytes)),
         }
         bytes
     }
 
     /// The characters, line ends as they are in the file.
-    pub(crate) fn decoded(&self) -> String {
-        match self.form {
-            Form::Latin1 => self.body.iter().map(|byte| char::from(*byte)).collect(),
-            _ => String::from_utf8_lossy(&self.body).into_owned(),
-        }
+    pub(crate) fn as_str(&self) -> &str {
+        &self.body
     }
 
-    /// Takes other characters in the place of all that are there, line ends as they are.
+    /// The same, when nothing else is needed of it.
+    pub(crate) fn into_string(self) -> String {
+        self.body
+    }
+
+    /// A file that is written as this one is, with other characters, line ends as they are.
     ///
     /// # Errors
     /// As [`Text::replace`].
-    pub(crate) fn set_decoded(&mut self, text: &str) -> Result<()> {
-        self.body = self.encode(text)?;
-        Ok(())
+    pub(crate) fn with(&self, body: String) -> Result<Self> {
+        self.check(&body)?;
+        Ok(Self { form: self.form, body })
     }
 
     /// True when the file's encoding has the character.
@@ -107,7 +102,8 @@ impl Text {
 
     /// The line end that most lines have.
     pub(crate) fn line_end(&self) -> &'static str {
-        if self.end == b"\r\n" { "\r\n" } else { "\n" }
+        let crlf = self.body.matches("\r\n").count();
+        if crlf * 2 > self.body.matches('\n').count() { "\r\n" } else { "\n" }
     }
 
     /// Replaces everything, in the encoding and with the line ends that the file has.
@@ -115,27 +111,21 @@ impl Text {
     /// # Errors
     /// When the text has characters that the file's encoding does not.
     pub(crate) fn replace(&mut self, text: &str) -> Result<()> {
+        self.check(text)?;
         let unix = text.replace("\r\n", "\n");
-        let encoded = self.encode(&unix)?;
-        self.body = if self.end == b"\r\n" { with_crlf(&encoded) } else { encoded };
+        self.body = if self.line_end() == "\r\n" { unix.replace('\n', "\r\n") } else { unix };
         Ok(())
     }
 
-    fn encode(&self, text: &str) -> Result<Vec<u8>> {
-        if self.form != Form::Latin1 {
-            return Ok(text.as_bytes().to_vec());
+    fn check(&self, text: &str) -> Result<()> {
+        match text.chars().find(|c| !self.can_hold(*c)) {
+            Some(c) => Err(Error::bad_input(format!("the file is Latin-1, which has no {c:?}")).next("use other characters")),
+            None => Ok(()),
         }
-        text.chars()
-            .map(|c| {
-                u8::try_from(u32::from(c)).map_err(|_| {
-                    Error::bad_input(format!("the file is Latin-1, which has no {c:?}")).next("use other characters")
-                })
-            })
-            .collect()
     }
 
-    fn lines(&self) -> Vec<&[u8]> {
-        self.body.split_inclusive(|b| *b == b'\n').collect()
+    fn lines(&self) -> impl Iterator<Item = &str> {
+        self.body.split_inclusive('\n')
     }
 
     /// Adds a line at the end unless it is there.
@@ -143,33 +133,29 @@ impl Text {
     /// # Errors
     /// As [`Text::replace`].
     pub(crate) fn ensure_line(&mut self, line: &str) -> Result<()> {
-        let wanted = self.encode(line)?;
-        if !self.lines().iter().any(|l| content(l) == wanted) {
-            self.append(&wanted);
+        self.check(line)?;
+        if !self.lines().any(|l| content(l) == line) {
+            self.append(line);
         }
         Ok(())
     }
 
-    fn append(&mut self, line: &[u8]) {
+    fn append(&mut self, line: &str) {
+        let end = self.line_end();
         // A last line without an end stays one: so does the new last line.
-        let open = !self.body.is_empty() && !self.body.ends_with(b"\n");
+        let open = !self.body.is_empty() && !self.body.ends_with('\n');
         if open {
-            self.body.extend_from_slice(self.end);
+            self.body.push_str(end);
         }
-        self.body.extend_from_slice(line);
+        self.body.push_str(line);
         if !open {
-            self.body.extend_from_slice(self.end);
+            self.body.push_str(end);
         }
     }
 
     /// Takes out every line of this content.
-    ///
-    /// # Errors
-    /// As [`Text::replace`].
-    pub(crate) fn remove_line(&mut self, line: &str) -> Result<()> {
-        let unwanted = self.encode(line)?;
-        self.body = self.lines().into_iter().filter(|l| content(l) != unwanted).collect::<Vec<_>>().concat();
-        Ok(())
+    pub(crate) fn remove_line(&mut self, line: &str) {
+        self.body = self.lines().filter(|l| content(l) != line).collect();
     }
 
     /// Gives ini keys their values. Sections and keys are found in any case; missing ones are added.
@@ -186,39 +172,40 @@ impl Text {
     }
 
     fn set_ini_key(&mut self, section: &str, key: &str, value: &str) -> Result<()> {
-        let (section, key, value) = (self.encode(section)?, self.encode(key)?, self.encode(value)?);
-        let mut lines: Vec<Vec<u8>> = self.lines().into_iter().map(<[u8]>::to_vec).collect();
+        [section, key, value].into_iter().try_for_each(|text| self.check(text))?;
+        let mut lines: Vec<String> = self.lines().map(str::to_owned).collect();
         // Keys before the first section belong to the section without a name.
         let mut inside = section.is_empty();
         let mut last = section.is_empty().then_some(0);
         for (at, line) in lines.iter_mut().enumerate() {
             let text = content(line).trim_ascii();
-            if let Some(name) = text.strip_prefix(b"[").and_then(|t| t.strip_suffix(b"]")) {
-                inside = name.trim_ascii().eq_ignore_ascii_case(&section);
+            if let Some(name) = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
+                inside = name.trim_ascii().eq_ignore_ascii_case(section);
                 last = if inside { Some(at + 1) } else { last };
             } else if inside && !text.is_empty() {
                 last = Some(at + 1);
-                if let Some(start) = value_start(line, &key) {
+                if let Some(start) = value_start(line, key) {
                     let end = content(line).len();
-                    line.splice(start..end, value);
+                    line.replace_range(start..end, value);
                     self.body = lines.concat();
                     return Ok(());
                 }
             }
         }
-        let new = [key.as_slice(), b"=", value.as_slice()].concat();
+        let new = format!("{key}={value}");
         match last {
             Some(at) => {
+                let end = self.line_end();
                 if let Some(before) = at.checked_sub(1).and_then(|b| lines.get_mut(b))
-                    && !before.ends_with(b"\n")
+                    && !before.ends_with('\n')
                 {
-                    before.extend_from_slice(self.end);
+                    before.push_str(end);
                 }
-                lines.insert(at, [new.as_slice(), self.end].concat());
+                lines.insert(at, format!("{new}{end}"));
                 self.body = lines.concat();
             }
             None => {
-                self.append(&[b"[".as_slice(), &section, b"]"].concat());
+                self.append(&format!("[{section}]"));
                 self.append(&new);
             }
         }
@@ -227,20 +214,19 @@ impl Text {
 }
 
 /// A line without its end.
-fn content(line: &[u8]) -> &[u8] {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    line.strip_suffix(b"\r").unwrap_or(line)
+fn content(line: &str) -> &str {
+    let line = line.strip_suffix('\n').unwrap_or(line);
+    line.strip_suffix('\r').unwrap_or(line)
 }
 
 /// Where the value begins in a line that sets the key, spaces around the `=` left as they are.
-fn value_start(line: &[u8], key: &[u8]) -> Option<usize> {
+fn value_start(line: &str, key: &str) -> Option<usize> {
     let line = content(line);
-    let equals = line.iter().position(|b| *b == b'=')?;
-    if !line[..equals].trim_ascii().eq_ignore_ascii_case(key) {
+    let (name, value) = line.split_once('=')?;
+    if !name.trim_ascii().eq_ignore_ascii_case(key) {
         return None;
     }
-    let spaces = line[equals + 1..].iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
-    Some(equals + 1 + spaces)
+    Some(line.len() - value.trim_start_matches([' ', '\t']).len())
 }
 
 fn from_utf16(bytes: &[u8], order: ByteOrder) -> Option<String> {
@@ -250,17 +236,6 @@ fn from_utf16(bytes: &[u8], order: ByteOrder) -> Option<String> {
         ByteOrder::Big => u16::from_be_bytes(*pair),
     });
     char::decode_utf16(units).collect::<Result<_, _>>().ok()
-}
-
-fn with_crlf(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len() + text.len() / 32);
-    for byte in text {
-        if *byte == b'\n' {
-            out.push(b'\r');
-        }
-        out.push(*byte);
-    }
-    out
 }
 
 #[cfg(test)]
@@ -279,7 +254,7 @@ mod tests {
         text.ensure_line("b\u{e9}").unwrap();
         assert_eq!(text.bytes(), b"a\r\nb\xE9\r\n");
         text.ensure_line("c").unwrap();
-        text.remove_line("a").unwrap();
+        text.remove_line("a");
         assert_eq!(text.bytes(), b"b\xE9\r\nc\r\n");
         assert!(text.ensure_line("\u{20ac}").is_err());
         let mut open = Text::read(b"\xEF\xBB\xBFa\nb").unwrap();

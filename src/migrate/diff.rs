@@ -13,7 +13,7 @@ const CONTEXT: usize = 3;
 pub fn unified(path: &RelPath, change: &FileChange) -> String {
     let text = |bytes: Option<&Vec<u8>>| {
         let bytes = bytes.map_or(&[][..], Vec::as_slice);
-        let text = Text::read(bytes).map_or_else(|_| String::from_utf8_lossy(bytes).into_owned(), |text| text.decoded());
+        let text = Text::read(bytes).map_or_else(|_| String::from_utf8_lossy(bytes).into_owned(), |text| text.into_string());
         text.replace("\r\n", "\n")
     };
     let (old, new) = (text(change.before.as_ref()), text(change.after.as_ref()));

@@ -134,8 +134,8 @@ struct Version {
 impl Version {
     fn read(tree: &mut Tree) -> Result<Option<Self>> {
         let Some(path) = tree.find(&RelPath::parse(VERSION_FILE)?) else { return Ok(None) };
-        let text = Text::read(&tree.bytes(&path)?)?.decoded();
-        let version = text.lines().next().unwrap_or_default().trim().to_owned();
+        let text = Text::read(&tree.bytes(&path)?)?;
+        let version = text.as_str().lines().next().unwrap_or_default().trim().to_owned();
         Ok(Some(Self { path, version }))
     }
 
@@ -145,11 +145,11 @@ impl Version {
         let Some(path) = tree.find(&wanted) else {
             return tree.set(&wanted, format!("{version}\n").as_bytes()).map(|_| ());
         };
-        let mut text = Text::read(&tree.bytes(&path)?)?;
-        let old = text.decoded();
+        let text = Text::read(&tree.bytes(&path)?)?;
+        let old = text.as_str();
         let rest = old.find(['\r', '\n']).map_or("", |end| &old[end..]);
-        text.set_decoded(&format!("{version}{rest}"))?;
-        tree.set(&path, &text.bytes()).map(|_| ())
+        let new = text.with(format!("{version}{rest}"))?;
+        tree.set(&path, &new.bytes()).map(|_| ())
     }
 }
 

@@ -12,9 +12,10 @@ use std::ops::Range;
 /// A well-formed document.
 #[derive(Debug, Clone)]
 pub(super) struct Xml {
-    written: Text,
-    text: String,
+    text: Text,
     elements: Vec<Element>,
+    /// Those of all elements, one element after the other.
+    attributes: Vec<Attribute>,
 }
 
 /// An element's number in the order of start tags.
@@ -30,7 +31,8 @@ struct Element {
     /// Between the tags; nothing when both are one (`<a/>`).
     content: Option<Range<usize>>,
     holds: Holds,
-    attributes: Vec<Attribute>,
+    /// Which of the document's attributes are its own.
+    attributes: Range<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -59,10 +61,11 @@ impl Xml {
     /// # Errors
     /// When it is not well-formed: with file, line and column.
     pub(super) fn read(file: &str, bytes: &[u8]) -> Result<Self> {
-        let written = if declares_bytes(bytes) { Text::read_latin1(bytes) } else { Text::read(bytes)? };
-        let text = written.decoded();
-        let elements = Parser { file, text: &text, elements: Vec::new(), open: Vec::new() }.run()?;
-        Ok(Self { written, text, elements })
+        let text = if declares_bytes(bytes) { Text::read_latin1(bytes) } else { Text::read(bytes)? };
+        let mut parser = Parser::new(file, text.as_str());
+        parser.run()?;
+        let (elements, attributes) = (parser.elements, parser.attributes);
+        Ok(Self { text, elements, attributes })
     }
 
     /// The elements of a name, in the order of the document.
@@ -78,6 +81,10 @@ impl Xml {
             .filter(move |i| self.name(*i) == name)
     }
 
+    fn part(&self, range: &Range<usize>) -> &str {
+        &self.text.as_str()[range.clone()]
+    }
+
     fn children(&self, id: Id) -> impl Iterator<Item = Id> + '_ {
         let end = self.elements[id].span.end;
         (id + 1..self.elements.len())
@@ -90,7 +97,7 @@ impl Xml {
     }
 
     pub(super) fn name(&self, id: Id) -> &str {
-        &self.text[self.elements[id].name.clone()]
+        self.part(&self.elements[id].name)
     }
 
     /// The outermost element.
@@ -101,19 +108,19 @@ impl Xml {
     /// An attribute's value.
     pub(super) fn attribute(&self, id: Id, name: &str) -> Option<Cow<'_, str>> {
         let value = self.value_of(id, name)?;
-        unescape(&self.text[value]).ok()
+        unescape(self.part(&value)).ok()
     }
 
     fn value_of(&self, id: Id, name: &str) -> Option<Range<usize>> {
-        let found = self.elements[id].attributes.iter().find(|a| local(&self.text[a.name.clone()]) == name);
+        let found = self.attributes[self.elements[id].attributes.clone()].iter().find(|a| local(self.part(&a.name)) == name);
         found.map(|a| a.value.clone())
     }
 
     /// The characters of an element that has nothing else in it.
     pub(super) fn value(&self, id: Id) -> Option<Cow<'_, str>> {
         match &self.elements[id].holds {
-            Holds::Text(range) => unescape(&self.text[range.clone()]).ok(),
-            Holds::Raw(range) => Some(Cow::Borrowed(&self.text[range.clone()])),
+            Holds::Text(range) => unescape(self.part(range)).ok(),
+            Holds::Raw(range) => Some(Cow::Borrowed(self.part(range))),
             Holds::Nothing => Some(Cow::Borrowed("")),
             Holds::Other => None,
         }
@@ -138,9 +145,9 @@ impl Xml {
     /// Takes an element out, with the line it stands on when nothing else does.
     pub(super) fn remove(&self, id: Id) -> Edit {
         let Range { mut start, end } = self.elements[id].span.clone();
-        let before = &self.text[..start];
+        let before = &self.text.as_str()[..start];
         let line = before.trim_end_matches([' ', '\t']);
-        let rest = &self.text[end..];
+        let rest = &self.text.as_str()[end..];
         if line.ends_with('\n') && rest.trim_start_matches([' ', '\t']).starts_with(['\r', '\n']) {
             let line = line.strip_suffix('\n').unwrap_or(line);
             start = line.strip_suffix('\r').unwrap_or(line).len();
@@ -158,10 +165,10 @@ impl Xml {
         let inner = outer.as_ref().map_or(String::new(), |lead| format!("{lead}{}", self.unit(id)));
         let outer = outer.unwrap_or_default();
         match &element.content {
-            Some(content) if self.text[content.clone()].trim().is_empty() => (content.clone(), format!("{inner}{markup}{outer}")),
+            Some(content) if self.part(content).trim().is_empty() => (content.clone(), format!("{inner}{markup}{outer}")),
             Some(content) => (content.end..content.end, markup.to_owned()),
             None => {
-                let tag = self.text[element.span.clone()].trim_end_matches("/>").trim_end().to_owned();
+                let tag = self.part(&element.span).trim_end_matches("/>").trim_end().to_owned();
                 let name = tag[1..].split(char::is_whitespace).next().unwrap_or_default().to_owned();
                 (element.span.clone(), format!("{tag}>{inner}{markup}{outer}</{name}>"))
             }
@@ -176,12 +183,12 @@ impl Xml {
 
     /// The line break and the white space that an element begins with, when it begins a line.
     fn lead(&self, id: Id) -> Option<String> {
-        let before = &self.text[..self.elements[id].span.start];
+        let before = &self.text.as_str()[..self.elements[id].span.start];
         let line = before.trim_end_matches([' ', '\t']);
         let indent = &before[line.len()..];
         if self.elements[id].parent.is_none() {
             // A document of several lines is one whose outermost element holds line breaks.
-            return self.text[self.elements[id].span.clone()].contains('\n').then(|| self.written.line_end().to_owned());
+            return self.part(&self.elements[id].span).contains('\n').then(|| self.text.line_end().to_owned());
         }
         line.ends_with('\n').then(|| {
             let ending = if line.ends_with("\r\n") { "\r\n" } else { "\n" };
@@ -204,7 +211,7 @@ impl Xml {
     pub(super) fn escaped(&self, text: &str) -> String {
         let mut out = String::new();
         for c in escape(text).chars() {
-            if self.written.can_hold(c) {
+            if self.text.can_hold(c) {
                 out.push(c);
             } else {
                 out.push_str(&format!("&#x{:X};", u32::from(c)));
@@ -219,22 +226,27 @@ impl Xml {
     /// When the document's encoding has not all characters.
     pub(super) fn with(&self, mut edits: Vec<Edit>) -> Result<Vec<u8>> {
         edits.sort_by_key(|(range, _)| range.start);
-        let mut text = self.text.clone();
-        for (range, new) in edits.into_iter().rev() {
-            text.replace_range(range, &new);
+        let mut text = String::with_capacity(self.text.as_str().len());
+        let mut from = 0;
+        for (range, new) in edits {
+            text.push_str(self.text.as_str().get(from..range.start).unwrap_or_default());
+            text.push_str(&new);
+            from = range.end;
         }
-        let mut written = self.written.clone();
-        written.set_decoded(&text)?;
-        Ok(written.bytes())
+        text.push_str(&self.text.as_str()[from..]);
+        self.text.with(text).map(|text| text.bytes())
     }
 }
 
 /// True when the declaration names an encoding in which a byte is a character.
 fn declares_bytes(bytes: &[u8]) -> bool {
+    if !bytes.starts_with(b"<?xml") {
+        return false;
+    }
     let head = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).to_lowercase();
     let declaration = head.split("?>").next().unwrap_or_default();
     let Some((_, encoding)) = declaration.split_once("encoding") else { return false };
-    declaration.starts_with("<?xml") && ["iso-8859", "windows-125", "latin", "cp125"].iter().any(|name| encoding.contains(name))
+    ["iso-8859", "windows-125", "latin", "cp125"].iter().any(|name| encoding.contains(name))
 }
 
 fn local(name: &str) -> &str {
@@ -245,11 +257,16 @@ struct Parser<'a> {
     file: &'a str,
     text: &'a str,
     elements: Vec<Element>,
+    attributes: Vec<Attribute>,
     open: Vec<Id>,
 }
 
 impl<'a> Parser<'a> {
-    fn run(mut self) -> Result<Vec<Element>> {
+    fn new(file: &'a str, text: &'a str) -> Self {
+        Self { file, text, elements: Vec::new(), attributes: Vec::new(), open: Vec::new() }
+    }
+
+    fn run(&mut self) -> Result<()> {
         let mut reader = Reader::from_str(self.text);
         reader.config_mut().check_comments = true;
         loop {
@@ -279,7 +296,8 @@ impl<'a> Parser<'a> {
         self.mixed();
         let name = tag.name();
         let whole = self.place(name.as_ref());
-        let attributes = self.attributes(tag, span)?;
+        let first = self.attributes.len();
+        self.read_attributes(tag, span)?;
         let name = whole.end - local(&self.text[whole.clone()]).len()..whole.end;
         self.elements.push(Element {
             parent: self.open.last().copied(),
@@ -287,22 +305,21 @@ impl<'a> Parser<'a> {
             span: span.clone(),
             content: (!empty).then_some(span.end..span.end),
             holds: Holds::Nothing,
-            attributes,
+            attributes: first..self.attributes.len(),
         });
         Ok(())
     }
 
-    fn attributes(&self, tag: &BytesStart<'_>, span: &Range<usize>) -> Result<Vec<Attribute>> {
-        let mut found = Vec::new();
+    fn read_attributes(&mut self, tag: &BytesStart<'_>, span: &Range<usize>) -> Result<()> {
         for attribute in tag.attributes() {
             let attribute = attribute.map_err(|e| self.wrong(span.start, e))?;
             let value = self.place(&attribute.value);
             if let Err(e) = unescape(&attribute.value) {
                 return Err(self.wrong(value.start, e));
             }
-            found.push(Attribute { name: self.place(attribute.key.as_ref()), value });
+            self.attributes.push(Attribute { name: self.place(attribute.key.as_ref()), value });
         }
-        Ok(found)
+        Ok(())
     }
 
     /// Where a part of the text stands in it. The reader borrows all that it gives from the text.
@@ -331,7 +348,7 @@ impl<'a> Parser<'a> {
         {
             return Err(self.wrong(span.start, e));
         }
-        let blank = part.trim().is_empty();
+        let blank = part.trim_ascii().is_empty() || part.trim().is_empty();
         match self.holder() {
             None if blank || part.trim_matches('\u{feff}').is_empty() => {}
             None => return Err(self.wrong(span.start, "there is text outside of the outermost element")),
@@ -367,7 +384,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn end(self) -> Result<Vec<Element>> {
+    fn end(&self) -> Result<()> {
         if let Some(open) = self.open.last() {
             let element = &self.elements[*open];
             let message = format!("the element `{}` is not closed", &self.text[element.name.clone()]);
@@ -376,7 +393,7 @@ impl<'a> Parser<'a> {
         if self.elements.is_empty() {
             return Err(self.wrong(0, "there is no element in it"));
         }
-        Ok(self.elements)
+        Ok(())
     }
 
     fn wrong(&self, at: usize, why: impl std::fmt::Display) -> Error {

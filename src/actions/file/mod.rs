@@ -61,7 +61,7 @@ impl File {
             if let Some(content) = &self.content {
                 text.replace(content)?;
             }
-            self.absent_lines.iter().try_for_each(|l| text.remove_line(l))?;
+            self.absent_lines.iter().for_each(|line| text.remove_line(line));
             self.lines.iter().try_for_each(|l| text.ensure_line(l))?;
             text.set_ini(&self.ini)?;
             Ok(text.bytes())

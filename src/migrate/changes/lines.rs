@@ -54,7 +54,7 @@ pub(super) fn edit(cx: &mut Changing<'_>, edit: &EditLines) -> Result<()> {
         // The server's tree is large: it is looked through only when something may come of it.
         let mut loading = Vec::new();
         for path in files {
-            if Text::read(&cx.tree.bytes(&path)?).is_ok_and(|text| text.decoded().contains(LOADS)) {
+            if Text::read(&cx.tree.bytes(&path)?).is_ok_and(|text| text.as_str().contains(LOADS)) {
                 loading.push(path);
             }
         }

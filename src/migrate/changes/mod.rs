@@ -101,12 +101,10 @@ impl Changing<'_> {
         let shown = self.tree.shown(path);
         let bytes = self.tree.bytes(path)?;
         let within = |e: Error| e.context(format!("cannot edit {shown}"));
-        let mut text = crate::text::Text::read(&bytes).map_err(within)?;
-        let old = text.decoded();
-        let new = edit(&old)?;
-        if new != old {
-            text.set_decoded(&new).map_err(within)?;
-            self.tree.set(path, &text.bytes())?;
+        let text = crate::text::Text::read(&bytes).map_err(within)?;
+        let new = edit(text.as_str())?;
+        if new != text.as_str() {
+            self.tree.set(path, &text.with(new).map_err(within)?.bytes())?;
         }
         Ok(())
     }

@@ -40,7 +40,7 @@ fn find_pv(cx: &mut Changing<'_>, parts: &[String]) -> Result<Option<(String, St
     }
     if let Some(path) = cx.file(DASHBOARD)? {
         let (shown, bytes) = (cx.tree.shown(&path), cx.tree.bytes(&path)?);
-        let text = crate::text::Text::read(&bytes)?.decoded();
+        let text = crate::text::Text::read(&bytes)?.into_string();
         let dashboard = Dashboard::read(&shown, &text)?;
         if let Some(pv) = dashboard.strings().find(|value| hit(value)) {
             return Ok(Some((shown, pv.to_owned())));

@@ -28,6 +28,9 @@ pub(crate) struct Catalogue {
     /// When all zips had been read back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) verified: Option<Timestamp>,
+    /// What was found wrong with it since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) damage: Option<String>,
     /// By the playbook's word for the place.
     pub(crate) places: BTreeMap<String, SavedPlace>,
 }
@@ -70,6 +73,20 @@ pub(crate) fn read_catalogue(folder: &Path) -> Result<Option<Catalogue>> {
     Ok(Some(catalogue))
 }
 
+/// Writes down in a backup's catalogue that it is damaged, so that it counts as a good one no more.
+///
+/// # Errors
+/// When the catalogue cannot be read or written.
+pub(crate) fn note_damage(folder: &Path, damage: &str) -> Result<()> {
+    match read_catalogue(folder)? {
+        Some(mut catalogue) => {
+            catalogue.damage = Some(damage.to_owned());
+            files::write_pretty_json(&folder.join(CATALOGUE), &catalogue)
+        }
+        None => Ok(()),
+    }
+}
+
 /// How a backup stands, as far as a look tells that reads no zip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -78,7 +95,7 @@ pub enum BackupState {
     Good,
     /// A folder without a catalogue, as the older scripts made them: nobody wrote down what should be in it.
     Uncatalogued,
-    /// Zips are missing or have other sizes, or the catalogue cannot be read.
+    /// Zips are missing, have other sizes or were found to be damaged, or the catalogue cannot be read.
     Damaged,
 }
 
@@ -237,13 +254,16 @@ fn named_day(name: &str) -> Option<Timestamp> {
 
 fn what_is_missing(catalogue: &Catalogue, zips: &BTreeMap<String, u64>) -> Option<String> {
     // A name that leads elsewhere is in no list of this folder.
-    catalogue.places.values().find_map(|place| match zips.get(&place.zip) {
-        None => Some(format!("{} is missing", place.zip)),
-        Some(bytes) if *bytes != place.written.zip_bytes => {
-            Some(format!("{} has {bytes} bytes, and had {}", place.zip, place.written.zip_bytes))
-        }
-        Some(_) => None,
-    })
+    let by_size = || {
+        catalogue.places.values().find_map(|place| match zips.get(&place.zip) {
+            None => Some(format!("{} is missing", place.zip)),
+            Some(bytes) if *bytes != place.written.zip_bytes => {
+                Some(format!("{} has {bytes} bytes, and had {}", place.zip, place.written.zip_bytes))
+            }
+            Some(_) => None,
+        })
+    };
+    catalogue.damage.clone().or_else(by_size)
 }
 
 /// The backups in a folder, the newest first; none when there is no such folder.

@@ -23,9 +23,10 @@ use listing::{Listing, Unreadable};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
-use write::{Written, counting};
+use write::{Alive, Written, counting};
 
 /// Backs up folders, one plain `.zip` each, in `<to>\\ibex_backup_YYYY_MM_DD`; read back and verified.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -129,11 +130,10 @@ impl Backup {
         let mut saved = BTreeMap::new();
         for source in sources {
             let zip = part.join(&source.zip);
-            let mut written = write::write(&source.native, &source.listing, &zip, &alive)?;
+            let (mut written, file) = write::write(&source.native, &source.listing, &zip, &alive)?;
             self.check_unreadable(source, &written.unreadable)?;
             self.check_must_hold(source, &written)?;
-            read::verify(&zip, &source.listing, &written, &alive)?;
-            written.hash = ContentHash::of_file(&zip)?.to_string();
+            written.hash = verify_and_keep(&zip, file, &source.listing, &written, &alive)?.to_string();
             let place = SavedPlace {
                 folder: source.folder.clone(),
                 zip: source.zip.clone(),
@@ -184,6 +184,7 @@ impl Backup {
                 made,
                 places: self.write_all(cx, sources, &part)?,
                 verified: Some(Timestamp::now()),
+                damage: None,
             };
             files::write_pretty_json(&part.join(CATALOGUE), &catalogue)?;
             let folder = free_folder(cx, to)?;
@@ -202,6 +203,19 @@ impl Backup {
             if error.kind() == ErrorKind::OutOfSpace { told_of_room(cx, to, sources, error) } else { error }
         })
     }
+}
+
+/// Reads a zip back while the disk takes it; its hash.
+fn verify_and_keep(zip: &Path, file: File, listing: &Listing, written: &Written, alive: Alive<'_>) -> Result<ContentHash> {
+    std::thread::scope(|scope| {
+        let kept = scope.spawn(move || {
+            file.sync_all().cannot(|| format!("write {}", zip.display()))?;
+            ContentHash::of_file(zip)
+        });
+        let verified = read::verify(zip, listing, written, alive);
+        let kept = kept.join().map_err(|_| Error::internal("a thread that hashes a zip ended early"))?;
+        verified.and(kept)
+    })
 }
 
 /// The end of the name of a backup folder that is being made.

@@ -57,7 +57,7 @@ fn catalogue_of(folder: &Path) -> Catalogue {
 
 fn write_all(folder: &Path, zip: &Path) -> Result<(Listing, Written)> {
     let listing = Listing::of(folder, &PathPatterns::default())?;
-    let written = write::write(folder, &listing, zip, &|_| Ok(()))?;
+    let (written, _) = write::write(folder, &listing, zip, &|_| Ok(()))?;
     read::verify(zip, &listing, &written, &|_| Ok(()))?;
     Ok((listing, written))
 }
@@ -186,7 +186,7 @@ fn more_entries_than_the_old_form_can_count() -> Result<()> {
     let zip = bench.dir.path().join("many.zip");
     let empty = (0..66_000).map(|n| RelPath::parse(&format!("d{n}"))).collect::<Result<_>>()?;
     let listing = Listing { empty, ..Listing::default() };
-    let written = write::write(bench.dir.path(), &listing, &zip, &|_| Ok(()))?;
+    let (written, _) = write::write(bench.dir.path(), &listing, &zip, &|_| Ok(()))?;
     read::verify(&zip, &listing, &written, &|_| Ok(()))?;
     assert_eq!(read::contents(&zip)?.len(), 66_000);
     every_program_reads(&zip);
@@ -256,7 +256,7 @@ fn what_vanishes_is_named_and_what_comes_back_is_taken() -> Result<()> {
         }
         Ok(())
     };
-    let written = write::write(&folder, &listing, &zip, &alive)?;
+    let (written, _) = write::write(&folder, &listing, &zip, &alive)?;
     assert_eq!(written.vanished, [RelPath::parse("gone.txt")?]);
     assert_eq!((written.unreadable.len(), written.changed.len()), (0, 0));
     read::verify(&zip, &listing, &written, &|_| Ok(()))?;
@@ -285,7 +285,7 @@ fn what_stays_unreadable_or_is_written_to_all_the_time_is_named() -> Result<()> 
         }
         Ok(())
     };
-    let written = write::write(&folder, &listing, &zip, &alive)?;
+    let (written, _) = write::write(&folder, &listing, &zip, &alive)?;
     let named: Vec<&str> = written.unreadable.iter().map(|u| u.path.as_str()).collect();
     assert_eq!(named, ["busy.txt"]);
     let mut changed: Vec<&str> = written.changed.iter().map(RelPath::as_str).collect();

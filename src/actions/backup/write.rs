@@ -102,11 +102,11 @@ struct Packed {
 type Came = (Job, Result<Result<Packed, Trouble>>);
 
 /// Writes the files of a folder to a zip. A file that is gone, in use or written to is tried again, after all others;
-/// what cannot be read even then is named in what this returns.
+/// what cannot be read even then is named in what this returns. The zip need not be on the disk yet: its file comes along.
 ///
 /// # Errors
 /// When the zip cannot be written, or `alive` says stop.
-pub(crate) fn write(folder: &Path, listing: &Listing, to: &Path, alive: Alive<'_>) -> Result<Written> {
+pub(crate) fn write(folder: &Path, listing: &Listing, to: &Path, alive: Alive<'_>) -> Result<(Written, File)> {
     let mut sink = Sink::new(to)?;
     sink.written.links = listing.links.clone();
     sink.written.unreadable = listing.unreadable.clone();
@@ -451,7 +451,7 @@ impl<'a> Sink<'a> {
         self.written.unreadable.sort();
     }
 
-    fn finish(mut self) -> Result<Written> {
+    fn finish(mut self) -> Result<(Written, File)> {
         let start = self.at;
         let entries = std::mem::take(&mut self.entries);
         for entry in &entries {
@@ -462,8 +462,7 @@ impl<'a> Sink<'a> {
         let file = self.out.into_inner().map_err(|e| Error::io(write(), e.error()))?;
         // Behind an entry that was given up there may be more than is wanted.
         file.set_len(self.at).cannot(write)?;
-        file.sync_all().cannot(write)?;
         self.written.zip_bytes = self.at;
-        Ok(self.written)
+        Ok((self.written, file))
     }
 }

@@ -6,13 +6,13 @@ mod swap;
 #[cfg(unix)]
 mod tests;
 
-use super::backup::catalogue::PREFIX;
+use super::backup::catalogue::{PREFIX, note_damage};
 use super::backup::write::counting;
 use super::moves::{Moves, MovesRecord, shown};
 use super::remove::moves_file;
 use super::sync::counted;
 use super::{Applied, Difference, FetchStats, Perform, Probe, SpaceNeed, StepContext, UndoRecord, Undone};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::files;
 use crate::paths::{Place, WinPath};
 use crate::units::Size;
@@ -119,7 +119,13 @@ impl Perform for Restore {
         let alive = counting(cx, total, &done);
         let mut stats = FetchStats::default();
         for part in &chosen.parts {
-            stats.files += part.unpack(cx, &alive)?;
+            let unpacked = part.unpack(cx, &alive).inspect_err(|error| {
+                if error.kind() == ErrorKind::Integrity {
+                    // On a share that cannot be written to, the next restore finds it out again.
+                    let _ = note_damage(&chosen.folder, &error.to_string());
+                }
+            });
+            stats.files += unpacked?;
         }
         stats.copied_bytes = done.load(Ordering::Relaxed);
         Ok(stats)

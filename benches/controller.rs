@@ -14,7 +14,7 @@ use ibexdeploy::engine::{self, EngineRequest, EventSink, Job, Limits, cancellati
 use ibexdeploy::events::{EVENT_VERSION, Event, EventKind, Outcome, RunFolder, RunId, RunState, StepRef, Unit};
 use ibexdeploy::kit::ContentStore;
 use ibexdeploy::link::{Access, ContentSource, Patience, ReadyPack, Start, Submission};
-use ibexdeploy::plan::{Hold, InstrumentPlan, PLAN_FORMAT, Target, TransportSpec};
+use ibexdeploy::plan::{InstrumentPlan, Target, TransportSpec};
 use ibexdeploy::playbook::Phase;
 use ibexdeploy::protocol::{
     AgentHello, AgentMessage, ControllerHello, ControllerMessage, FrozenReply, FrozenRequest, PROTOCOL_VERSION, frames,
@@ -111,27 +111,8 @@ fn blob(number: usize) -> Vec<u8> {
 }
 
 fn job(run: &RunId, at: usize) -> Job {
-    let name = format!("NDX{at:04}");
-    let plan = InstrumentPlan {
-        format: PLAN_FORMAT,
-        run: run.clone(),
-        instrument: name.clone(),
-        host: name,
-        playbook: "release".to_owned(),
-        operator: "bench@here".to_owned(),
-        kit: None,
-        rehearsal: true,
-        places: BTreeMap::new(),
-        accounts: BTreeMap::new(),
-        vars: BTreeMap::new(),
-        components: BTreeMap::new(),
-        pull: None,
-        secrets: Vec::new(),
-        hold: Hold::No,
-        only_if_differs: false,
-        hotfixes: ibexdeploy::actions::hotfix::HotfixPolicy::default(),
-        steps: Vec::new(),
-    };
+    let empty = InstrumentPlan::empty(run.clone(), &format!("NDX{at:04}"), "release", "bench@here");
+    let plan = InstrumentPlan { rehearsal: true, ..empty };
     let start = Start::Submit(Submission { secrets: Vec::new(), answer_yes: true });
     Job { target: Target { transport: TransportSpec::Local { root: "/nowhere".into() }, plan }, start, idle: None }
 }

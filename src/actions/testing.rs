@@ -7,7 +7,7 @@ use crate::content::{ContentHash, Manifest, ManifestEntry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{RunId, Unit};
 use crate::paths::{Drives, RelPath, WinPath};
-use crate::plan::{ComponentPlan, Hold, InstrumentPlan, LateTemplates, PlanStep};
+use crate::plan::{ComponentPlan, InstrumentPlan, LateTemplates, PlanStep};
 use crate::platform::testing::{copy_file_rights, copy_rights};
 use crate::platform::updates::{Program, Update};
 use crate::platform::{Platform, ProcessInfo, ScheduledTask, ServiceControl, ServiceDefinition, ServiceStatus};
@@ -83,28 +83,13 @@ impl Bench {
         std::fs::create_dir_all(&run_dir).unwrap();
         let place = |name: &str, path: &str| (name.to_owned(), WinPath::parse(path).unwrap());
         let plan = InstrumentPlan {
-            format: 1,
-            run,
-            instrument: "NDXTEST".to_owned(),
-            host: "NDXTEST".to_owned(),
-            playbook: "release".to_owned(),
-            operator: "op@pc".to_owned(),
-            kit: None,
             rehearsal: true,
             places: BTreeMap::from([
                 place("server", "C:\\Instrument\\Apps\\EPICS"),
                 place("client", "C:\\Instrument\\Apps\\Client_E4"),
                 place("backups", "C:\\data\\old"),
             ]),
-            accounts: BTreeMap::new(),
-            vars: BTreeMap::new(),
-            components: BTreeMap::new(),
-            pull: None,
-            secrets: Vec::new(),
-            hold: Hold::No,
-            only_if_differs: false,
-            hotfixes: crate::actions::hotfix::HotfixPolicy::default(),
-            steps: Vec::new(),
+            ..InstrumentPlan::empty(run, "NDXTEST", "release", "op@pc")
         };
         let step = PlanStep {
             id: "apply.01.test".to_owned(),

@@ -343,12 +343,7 @@ mod tests {
     use super::*;
 
     fn plan() -> InstrumentPlan {
-        serde_json::from_value(serde_json::json!({
-            "format": 1, "run": "r", "instrument": "NDXTEST", "host": "h", "playbook": "p", "operator": "o",
-            "rehearsal": true, "places": {}, "accounts": {}, "vars": {}, "components": {}, "secrets": [],
-            "hold": "no", "steps": []
-        }))
-        .expect("a plan")
+        InstrumentPlan::empty(RunId("r".into()), "NDXTEST", "p", "o")
     }
 
     #[test]

@@ -104,6 +104,30 @@ pub struct InstrumentPlan {
 }
 
 impl InstrumentPlan {
+    /// A plan with nothing in it but for whom it is. The host has the instrument's name.
+    pub fn empty(run: RunId, instrument: &str, playbook: &str, operator: &str) -> Self {
+        Self {
+            format: PLAN_FORMAT,
+            run,
+            instrument: instrument.to_owned(),
+            host: instrument.to_owned(),
+            playbook: playbook.to_owned(),
+            operator: operator.to_owned(),
+            kit: None,
+            rehearsal: false,
+            places: BTreeMap::new(),
+            accounts: BTreeMap::new(),
+            vars: BTreeMap::new(),
+            components: BTreeMap::new(),
+            pull: None,
+            secrets: Vec::new(),
+            hold: Hold::No,
+            only_if_differs: false,
+            hotfixes: HotfixPolicy::default(),
+            steps: Vec::new(),
+        }
+    }
+
     /// The identity of the instrument's plan, without the run's name.
     ///
     /// # Errors

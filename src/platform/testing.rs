@@ -11,7 +11,7 @@ use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{RunId, Unit};
 use crate::paths::{Drives, WinPath};
-use crate::plan::{Account, Hold, InstrumentPlan, LateTemplates, PlanStep};
+use crate::plan::{Account, InstrumentPlan, LateTemplates, PlanStep};
 use crate::playbook::{OnFailure, Phase, RunAs};
 use crate::secrets::Secrets;
 use crate::units::Span;
@@ -199,24 +199,9 @@ fn plan() -> InstrumentPlan {
         ("settings", "C:\\Instrument\\Settings\\config\\NDXTEST"),
     ];
     InstrumentPlan {
-        format: crate::plan::PLAN_FORMAT,
-        run: RunId("r".into()),
-        instrument: "NDXTEST".into(),
-        host: "NDXTEST".into(),
-        playbook: "test".into(),
-        operator: "me@here".into(),
-        kit: None,
-        rehearsal: false,
         places: places.iter().map(|(n, p)| ((*n).to_owned(), WinPath::parse(p).unwrap())).collect(),
         accounts: BTreeMap::from([("instrument".to_owned(), Account { user: "spudulike".into(), logged_on: true })]),
-        vars: BTreeMap::new(),
-        components: BTreeMap::new(),
-        pull: None,
-        secrets: Vec::new(),
-        hold: Hold::No,
-        only_if_differs: false,
-        hotfixes: crate::actions::hotfix::HotfixPolicy::default(),
-        steps: Vec::new(),
+        ..InstrumentPlan::empty(RunId("r".into()), "NDXTEST", "test", "me@here")
     }
 }
 

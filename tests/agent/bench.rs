@@ -5,7 +5,7 @@ use ibexdeploy::content::{ContentHash, Manifest, ManifestEntry};
 use ibexdeploy::error::Error;
 use ibexdeploy::events::{Event, EventKind, Outcome, RunId};
 use ibexdeploy::paths::{RelPath, WinPath};
-use ibexdeploy::plan::{Account, ComponentPlan, Hold, InstrumentPlan, LateTemplates, PLAN_FORMAT, PlanStep};
+use ibexdeploy::plan::{Account, ComponentPlan, InstrumentPlan, LateTemplates, PlanStep};
 use ibexdeploy::playbook::{OnFailure, Phase, RunAs};
 use ibexdeploy::protocol::frames::{Reader, Writer};
 use ibexdeploy::protocol::{
@@ -79,24 +79,12 @@ impl Sandbox {
 
     pub(crate) fn plan(&self, run: &str, steps: Vec<PlanStep>) -> InstrumentPlan {
         InstrumentPlan {
-            format: PLAN_FORMAT,
-            run: RunId(run.into()),
-            instrument: "NDXTEST".into(),
             host: "ndxtest.EXAMPLE".into(),
-            playbook: "test".into(),
-            operator: "ann@desk".into(),
-            kit: None,
             rehearsal: true,
             places: BTreeMap::from([("work".to_owned(), WinPath::parse("C:\\work").unwrap())]),
             accounts: BTreeMap::from([("instrument".to_owned(), Account { user: "spudulike".into(), logged_on: true })]),
-            vars: BTreeMap::new(),
-            components: BTreeMap::new(),
-            pull: None,
-            secrets: Vec::new(),
-            hold: Hold::No,
-            only_if_differs: false,
-            hotfixes: ibexdeploy::actions::hotfix::HotfixPolicy::default(),
             steps,
+            ..InstrumentPlan::empty(RunId(run.into()), "NDXTEST", "test", "ann@desk")
         }
     }
 }

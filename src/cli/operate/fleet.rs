@@ -10,7 +10,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::events::RunId;
 use crate::inventory::{Instrument, Inventory, SecretSource, Selection};
 use crate::link::{Access, ContentSource, NoContent, Patience, RateLimit};
-use crate::plan::{Hold, InstrumentPlan, PLAN_FORMAT, Target, TransportSpec};
+use crate::plan::{InstrumentPlan, Target, TransportSpec};
 use crate::protocol::{ControllerHello, PROTOCOL_VERSION};
 use crate::report::text::clean;
 use crate::secrets::Secrets;
@@ -222,24 +222,12 @@ impl Fleet {
         Target {
             transport: instrument.transport.clone(),
             plan: InstrumentPlan {
-                format: PLAN_FORMAT,
-                run: run.clone(),
-                instrument: instrument.name.clone(),
                 host: instrument.host.clone(),
-                playbook: what.to_owned(),
-                operator: self.operator.clone(),
-                kit: None,
                 rehearsal: self.rehearsal,
                 places: instrument.places.clone(),
                 accounts: instrument.accounts.clone(),
                 vars: instrument.vars.clone(),
-                components: BTreeMap::new(),
-                pull: None,
-                secrets: Vec::new(),
-                hold: Hold::No,
-                only_if_differs: false,
-                hotfixes: crate::actions::hotfix::HotfixPolicy::default(),
-                steps: Vec::new(),
+                ..InstrumentPlan::empty(run.clone(), &instrument.name, what, &self.operator)
             },
         }
     }

@@ -5,7 +5,7 @@ pub(crate) mod agent;
 use agent::Agent;
 use ibexdeploy::events::{Outcome, RunId};
 use ibexdeploy::link::{Access, NoContent, Patience, Start, Submission};
-use ibexdeploy::plan::{Hold, InstrumentPlan, PLAN_FORMAT, Target, TransportSpec};
+use ibexdeploy::plan::{Hold, InstrumentPlan, Target, TransportSpec};
 use ibexdeploy::protocol::{ControllerHello, PROTOCOL_VERSION};
 use ibexdeploy::transport::{Opened, Soon, Transport};
 use ibexdeploy::units::Span;
@@ -144,26 +144,8 @@ pub(crate) fn run_id() -> RunId {
 
 /// A target without steps: the scripted agents do not look at them.
 pub(crate) fn target(at: usize, hold: Hold) -> Target {
-    let plan = InstrumentPlan {
-        format: PLAN_FORMAT,
-        run: run_id(),
-        instrument: name(at),
-        host: name(at),
-        playbook: "release".into(),
-        operator: "me@here".into(),
-        kit: None,
-        rehearsal: true,
-        places: BTreeMap::new(),
-        accounts: BTreeMap::new(),
-        vars: BTreeMap::new(),
-        components: BTreeMap::new(),
-        pull: None,
-        secrets: Vec::new(),
-        hold,
-        only_if_differs: false,
-        hotfixes: ibexdeploy::actions::hotfix::HotfixPolicy::default(),
-        steps: Vec::new(),
-    };
+    let empty = InstrumentPlan::empty(run_id(), &name(at), "release", "me@here");
+    let plan = InstrumentPlan { rehearsal: true, hold, ..empty };
     Target { transport: TransportSpec::Local { root: "/nowhere".into() }, plan }
 }
 

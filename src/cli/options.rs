@@ -43,7 +43,7 @@ pub struct GlobalOptions {
     /// Run on sandboxes made from the inventory instead of the instruments; with DIR, go on with those found there
     #[arg(long, global = true, value_name = "DIR", num_args = 0..=1, require_equals = true)]
     pub rehearse: Option<Option<PathBuf>>,
-    /// Make the rehearsal's sandboxes anew
+    /// Make the sandboxes of the named instruments anew
     #[arg(long, global = true, requires = "rehearse")]
     pub fresh: bool,
     /// Bytes per second over all links together, for the estimate after a rehearsal: for example `100MB`

@@ -150,7 +150,7 @@ pub(super) fn warnings(inventory: &Inventory, today: Date) -> Vec<Warning> {
         let message = match seci.retire {
             None => format!("{}: no date is agreed for SECI to retire", instrument.name),
             Some(date) if date <= today => format!(
-                "{}: SECI's retirement date {date} has passed: it need not be kept able to run, and `seci` can go",
+                "{}: SECI's retirement date {date} has passed: agree a new date with its scientists, or take `seci` out when it is gone",
                 instrument.name
             ),
             Some(_) => continue,

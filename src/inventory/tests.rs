@@ -453,7 +453,7 @@ instruments:
         warnings.map(|w| format!("{}: {}", w.position.map_or(0, |p| p.line), w.message)).collect()
     };
     assert_snapshot!(warned(jiff::civil::date(2026, 1, 1)).join("\n"), @r"
-    6: NDXA: SECI's retirement date 2026-01-01 has passed: it need not be kept able to run, and `seci` can go
+    6: NDXA: SECI's retirement date 2026-01-01 has passed: agree a new date with its scientists, or take `seci` out when it is gone
     8: NDXC: no date is agreed for SECI to retire
     4: the group `nobody` has no instruments
     ");

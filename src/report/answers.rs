@@ -199,8 +199,11 @@ pub fn status(rows: &[StatusRow], screen: Screen) -> String {
             let runs = if active.is_some_and(|a| a == "seci") { ", and it is still used" } else { "" };
             let date = row.seci_retires.as_deref().unwrap_or_default();
             // Writing into a string cannot fail.
-            let _ =
-                writeln!(text, "{}: SECI was to retire on {date}{runs}: agree a new date with its scientists", row.instrument);
+            let _ = writeln!(
+                text,
+                "{}: SECI's retirement date {date} has passed{runs}: agree a new date with its scientists",
+                row.instrument
+            );
         }
         for (component, files) in row.status.iter().flat_map(|s| &s.hand_changes) {
             for file in files.iter().flatten() {

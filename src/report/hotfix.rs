@@ -104,6 +104,7 @@ fn files_of(instrument: &str, state: &HotfixState, verbose: Verbosity) -> String
     if verbose > 0 {
         for file in &state.hotfix.files {
             let what = match (file.before, file.after) {
+                (None, None) => "was not there",
                 (None, _) => "added",
                 (_, None) => "deleted",
                 _ => "replaced",

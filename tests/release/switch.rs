@@ -330,7 +330,7 @@ fn status_tells_when_the_day_of_retirement_has_passed() {
     let site = file.display().to_string();
     let output = fleet.command(&["status", NAME, "--inventory", &site, "--output", "plain"]).output().expect("it starts");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let warning = "NDXLARMOR: SECI was to retire on 2020-03-31: agree a new date with its scientists";
+    let warning = "NDXLARMOR: SECI's retirement date 2020-03-31 has passed: agree a new date with its scientists";
     assert!(text.contains(warning) && text.contains("SECI UNTIL"), "{text}");
     let rows: Value = serde_json::from_str(&fleet.run(&["status", NAME, "--inventory", &site]).stdout).expect("JSON");
     assert_eq!(rows[0]["seci_retired"], true);

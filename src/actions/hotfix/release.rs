@@ -38,8 +38,8 @@ impl HotfixPolicy {
 pub enum Fate {
     /// The release has its files: it is a hotfix no more.
     Included,
-    /// The release replaces its files.
-    Dropped,
+    /// The release replaces its files; `fits` when they could have been kept.
+    Dropped { fits: bool },
     /// Its files stay; those named are in the release as well.
     Kept { included: Vec<RelPath> },
     /// It was to be kept and cannot be, for these reasons.
@@ -129,7 +129,7 @@ fn fate_of(policy: &HotfixPolicy, hotfix: &InstalledHotfix, files: Vec<(&Hotfixe
     if included.len() == number {
         Fate::Included
     } else if !policy.keeps(&hotfix.id) {
-        Fate::Dropped
+        Fate::Dropped { fits: why.is_empty() }
     } else if why.is_empty() {
         Fate::Kept { included }
     } else {
@@ -197,7 +197,10 @@ pub(in crate::actions) fn expect_none_stuck(judged: &[Judged]) -> Result<()> {
 pub(in crate::actions) fn lines(judged: &[Judged]) -> Vec<String> {
     let line = |j: &Judged| match &j.fate {
         Fate::Included => format!("hotfix {}: included in {} of {}", j.id, j.version, j.component),
-        Fate::Dropped => format!("hotfix {}: dropped, {} of {} replaces its files", j.id, j.version, j.component),
+        Fate::Dropped { fits } => {
+            let could = if *fits { "; `--keep-hotfixes` would keep it" } else { "" };
+            format!("hotfix {}: dropped, {} of {} replaces its files{could}", j.id, j.version, j.component)
+        }
         Fate::Kept { .. } => {
             format!("hotfix {}: kept, {} of {} has the files that it was made for", j.id, j.version, j.component)
         }
@@ -228,12 +231,31 @@ pub(in crate::actions) fn note(judged: &[Judged], cx: &StepContext<'_>) -> Resul
     Ok(())
 }
 
-/// Leaves it to a person to see whether the hotfixes are still needed that go now.
-pub(in crate::actions) fn remind_of_dropped(judged: &[Judged], cx: &StepContext<'_>) {
-    for (j, line) in judged.iter().zip(lines(judged)).filter(|(j, _)| j.fate == Fate::Dropped) {
+/// Leaves it to a person to see whether the hotfixes are still needed that go now, or stay.
+pub(in crate::actions) fn remind(judged: &[Judged], cx: &StepContext<'_>) {
+    for j in judged {
+        let (done, ask) = match &j.fate {
+            Fate::Dropped { .. } => ("dropped, {} replaces its files", "see whether it is still needed"),
+            Fate::Kept { .. } => ("kept over {}", "revert it once it is not needed any more"),
+            Fate::Included | Fate::Stuck { .. } => continue,
+        };
+        let done = done.replace("{}", &format!("{} of {}", j.version, j.component));
         let what = if j.description.is_empty() { String::new() } else { format!(" ({})", j.description) };
-        cx.progress.remind(&format!("{line}{what}: see whether it is still needed"));
+        cx.progress.remind(&format!("hotfix {}: {done}{what}: {ask}", j.id));
     }
+}
+
+/// The hotfixes in a few words, as the end of a step's summary: `; hotfixes: a included, b dropped`.
+pub(in crate::actions) fn summary(judged: &[Judged]) -> String {
+    let word = |j: &Judged| match &j.fate {
+        Fate::Included => "included",
+        Fate::Dropped { fits: true } => "dropped (`--keep-hotfixes` would keep it)",
+        Fate::Dropped { fits: false } => "dropped",
+        Fate::Kept { .. } => "kept",
+        Fate::Stuck { .. } => "cannot be kept",
+    };
+    let each: Vec<String> = judged.iter().map(|j| format!("{} {}", j.id, word(j))).collect();
+    if each.is_empty() { String::new() } else { format!("; hotfixes: {}", each.join(", ")) }
 }
 
 /// What the step found of each hotfix.
@@ -252,7 +274,7 @@ pub fn after(all: Vec<InstalledHotfix>, judged: &[Judged]) -> Vec<InstalledHotfi
                 f.component != j.component
                     || match &j.fate {
                         Fate::Kept { included } => !included.contains(&f.path),
-                        Fate::Included | Fate::Dropped | Fate::Stuck { .. } => false,
+                        Fate::Included | Fate::Dropped { .. } | Fate::Stuck { .. } => false,
                     }
             });
         }

@@ -112,7 +112,7 @@ impl Sync {
             Some(begun) => begun,
             None => match Coming::of(self, cx, self.look_and_tell(cx)?)? {
                 Some(coming) => {
-                    release::remind_of_dropped(&coming.look.hotfixes, cx);
+                    release::remind(&coming.look.hotfixes, cx);
                     coming.prepare()?
                 }
                 None => {
@@ -126,7 +126,8 @@ impl Sync {
         let folder = self.chosen(cx)?.ok_or_else(|| Error::internal("the folder of a new version is not known"))?;
         let files = self.verify_version(cx, &folder)?;
         self.switch(cx, &folder)?;
-        let summary = format!("{} leads to {}; {} verified", self.to, shown(cx, &folder), counted(files, "file"));
+        let hotfixes = release::summary(&release::fates(cx)?);
+        let summary = format!("{} leads to {}; {} verified{hotfixes}", self.to, shown(cx, &folder), counted(files, "file"));
         Ok(Applied::changed(summary).with_result(tree.result))
     }
 

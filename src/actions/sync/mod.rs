@@ -224,7 +224,7 @@ impl Sync {
         if look.difference.is_empty() {
             return Ok(None);
         }
-        release::remind_of_dropped(&look.hotfixes, cx);
+        release::remind(&look.hotfixes, cx);
         let areas = volumes::step_areas(cx, target)?;
         let staging = look.staging(self, &areas);
         let staged = self.staged_names(cx, target);
@@ -391,10 +391,11 @@ impl Perform for Sync {
         let wanted = self.look_at_arrivals(cx, &moves)?;
         let number = |key: &str| moves.result.get(key).and_then(serde_json::Value::as_u64).unwrap_or(0);
         let summary = format!(
-            "{wanted} verified: {} replaced, {} added, {} removed",
+            "{wanted} verified: {} replaced, {} added, {} removed{}",
             number("replaced"),
             number("added"),
-            number("removed")
+            number("removed"),
+            release::summary(&release::fates(cx)?)
         );
         Ok(Applied::changed(summary).with_result(moves.result))
     }
@@ -419,6 +420,7 @@ impl Sync {
         if !look.difference.removed.is_empty() {
             summary.push_str(&format!(", {} to remove", look.difference.removed.len()));
         }
+        summary.push_str(&release::summary(&look.hotfixes));
         Probe { difference: Difference::Some, summary, items, fetch_bytes }
     }
 

@@ -42,8 +42,9 @@ pub(super) fn prepare(
             .next("name a folder for the rehearsal: --rehearse=DIR makes it where there is none"));
     }
     inventory.instruments.iter().try_for_each(|i| Sandbox::at(&folder, &sandbox_of(i)).check_place())?;
+    let mut chosen = inventory.instruments.iter().filter(|i| names.contains(&i.name));
     if fresh {
-        inventory.instruments.iter().try_for_each(|i| Sandbox::at(&folder, &sandbox_of(i)).remove())?;
+        chosen.try_for_each(|i| Sandbox::at(&folder, &sandbox_of(i)).remove())?;
     }
     for instrument in &mut inventory.instruments {
         instrument.transport = TransportSpec::Local { root: folder.join(&instrument.name) };

@@ -33,6 +33,11 @@ pub fn pack_folder(folder: &Path, said: &Head, to: &Path) -> Result<ReadPatch> {
         return Err(Error::usage(format!("{} is not a folder", folder.display()))
             .next("name a folder that holds the folders of components, for example `EPICS`"));
     }
+    if folder.join(".git").exists() {
+        return Err(Error::usage(format!("{} is a git tree, not a folder of folders of components", folder.display()))
+            .next("pack what changed in it: `ibexdeploy hotfix pack --git A..B --repo FOLDER -o PATCH.zip`"));
+    }
+    check_place(to)?;
     let head_file = folder.join(HEAD_FILE);
     let mut head = Head::default();
     if head_file.is_file() {
@@ -75,6 +80,7 @@ pub fn pack_folder(folder: &Path, said: &Head, to: &Path) -> Result<ReadPatch> {
 /// # Errors
 /// When git does not know the commits, or links or submodules changed; when the archive cannot be written.
 pub fn pack_git(range: &GitRange, said: &Head, to: &Path) -> Result<ReadPatch> {
+    check_place(to)?;
     let (from, until) = range.ends()?;
     let top = range.text(&["rev-parse", "--show-toplevel"])?;
     let at_top = GitRange { repository: PathBuf::from(top.trim_end()), ..range.clone() };
@@ -107,6 +113,16 @@ pub fn pack_git(range: &GitRange, said: &Head, to: &Path) -> Result<ReadPatch> {
         return Err(Error::usage(format!("nothing changed in `{}`", range.range)).next("name other commits, as `A..B`"));
     }
     finish(over(head, said), entries, to)
+}
+
+/// The folder that the archive goes to must be there: a name that was mistyped makes no folders.
+fn check_place(archive: &Path) -> Result<()> {
+    let folder = archive.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder.filter(|folder| !folder.is_dir()) {
+        Some(folder) => Err(Error::usage(format!("there is no folder {} for the archive", folder.display()))
+            .next("make it, or name another one with -o")),
+        None => Ok(()),
+    }
 }
 
 /// What was said on the command line in the place of what the head says.

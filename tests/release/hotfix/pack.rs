@@ -49,6 +49,21 @@ fn a_folder_becomes_an_archive_that_can_be_put_in_place() {
 }
 
 #[test]
+fn a_git_tree_is_no_folder_of_components_and_a_mistyped_name_makes_no_folders() {
+    let fleet = Fleet::empty();
+    let (tree, nowhere) = (fleet.dir().join("tree"), fleet.dir().join("nowhere"));
+    write(&tree, "EPICS/a.txt", "a\n");
+    let from = tree.display().to_string();
+    let refused = pack(&fleet, &[&from, "-o", &nowhere.join("x.zip").display().to_string()]);
+    assert_eq!((refused.code, nowhere.exists()), (2, false), "{}", refused.story());
+    assert!(refused.stderr.contains("there is no folder"), "{}", refused.story());
+    std::fs::create_dir(tree.join(".git")).expect("a folder");
+    let refused = pack(&fleet, &[&from, "-o", &fleet.dir().join("x.zip").display().to_string()]);
+    assert_eq!(refused.code, 2, "{}", refused.story());
+    assert!(refused.stderr.contains("hotfix pack --git A..B"), "{}", refused.story());
+}
+
+#[test]
 fn a_git_range_becomes_an_archive_of_what_changed_in_it() {
     let fleet = Fleet::running(&[NAME]);
     let server = fleet.server(NAME);

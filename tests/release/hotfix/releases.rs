@@ -53,6 +53,8 @@ fn a_release_replaces_hotfixes_and_says_which_are_included_in_it() {
 
     let dry = fleet.run(&["release", NAME, "--dry-run"]);
     assert!(dry.stdout.contains("hotfix included: included in 26.9.0 of EPICS"), "{}", dry.story());
+    let short = "; hotfixes: included included, dropped dropped (`--keep-hotfixes` would keep it)";
+    assert!(dry.stdout.contains(short), "said without -v: {}", dry.story());
     let reminded = |ended: &crate::support::Ended| {
         let reminders = ended.events.iter().filter(|e| e["event"] == "reminder").filter_map(|e| e["text"].as_str());
         reminders.filter(|text| text.contains("hotfix dropped: dropped, 26.9.0 of EPICS")).count()
@@ -81,6 +83,7 @@ fn kept_hotfixes_stay_over_a_release_its_rollback_and_a_second_release() {
     let with = look(&fleet);
     let done = release(&fleet, &["--keep-hotfixes"]);
     assert_eq!((done.code, done.outcome(NAME).as_str()), (0, "changed"), "{}", done.story());
+    assert!(done.stdout.contains("hotfix kept: kept over 26.9.0 of EPICS"), "left for a person: {}", done.story());
     assert_eq!(fleet.unlike(NAME, NEWER, &["ioc/master/GALIL/st.cmd", "extra.txt"]), [""; 0]);
     assert_eq!((read(&fleet, START), read(&fleet, "EPICS/extra.txt")), ("new\n".to_owned(), "extra\n".to_owned()));
     assert_eq!(ids(&fleet), ["kept"]);

@@ -12,7 +12,7 @@ const PATHS: [&str; 3] = ["/usr/sbin", "/usr/bin", "/sbin"];
 
 /// A Kerberos server of one test, with the account of the tests and the WinRM service of one host.
 pub(crate) struct Kdc {
-    folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
     process: Child,
     pub(crate) port: u16,
 }

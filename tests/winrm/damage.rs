@@ -58,6 +58,12 @@ fn a_service_that_gives_up_without_a_word_is_tried_again() {
 }
 
 #[test]
+fn a_logon_that_the_service_forgets_in_the_middle_is_made_again() {
+    survives("expire", "Receive", 6);
+    survives("expire", "Send", 3);
+}
+
+#[test]
 fn an_unencrypted_message_is_never_sent() {
     let Some(service) = Service::start(&["--auth", "negotiate"]) else { return };
     let log = tempfile::NamedTempFile::new().expect("a file");

@@ -80,6 +80,11 @@ impl Connection {
         Ok(Self { wire, endpoint: Arc::clone(endpoint), protection, sound: true })
     }
 
+    /// True where the service let us in before the first request, and not by each of them.
+    fn is_logged_on(&self) -> bool {
+        !matches!(&self.protection, Protection::Tls { authorization: Some(_) })
+    }
+
     /// True while the connection can take another request.
     pub(super) fn is_sound(&self) -> bool {
         self.sound
@@ -122,6 +127,7 @@ impl Connection {
     fn read(&mut self, request: &Request<'_>, answer: &Answer) -> Result<Outcome> {
         match answer.status {
             StatusCode::PAYLOAD_TOO_LARGE => return Ok(Err(Fault::too_large())),
+            StatusCode::UNAUTHORIZED if self.is_logged_on() => return Err(unauthorized::forgotten(&self.endpoint)),
             StatusCode::UNAUTHORIZED => return Err(unauthorized::explain(&self.endpoint, answer)),
             StatusCode::OK => {}
             // Faults have a body.

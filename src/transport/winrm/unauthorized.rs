@@ -43,6 +43,14 @@ pub(super) fn explain(endpoint: &Endpoint, answer: &Answer) -> Error {
     }
 }
 
+/// The error of an answer 401 on a connection that was logged on: another connection may be let in.
+pub(super) fn forgotten(endpoint: &Endpoint) -> Error {
+    let message = format!("the WinRM service on {} does not know any more who is logged on", endpoint.place());
+    Error::new(ErrorKind::Unreachable, message)
+        .because("it answers 401 in the middle of a session, as when a Kerberos ticket has expired")
+        .next("a new connection logs on with a new ticket; see the clocks of both machines when it happens again and again")
+}
+
 fn plain(scheme: &str) -> &str {
     if scheme == super::endpoint::MUTUAL { "Certificate" } else { scheme }
 }

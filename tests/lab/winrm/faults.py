@@ -77,6 +77,10 @@ class Down(Exception):
     """The machine is gone: the connection breaks without an answer."""
 
 
+class Expired(Exception):
+    """The ticket that the connection was logged on with has expired."""
+
+
 class Refused(Exception):
     """HTTP answers in the place of WS-Management."""
 

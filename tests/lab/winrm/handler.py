@@ -14,7 +14,7 @@ import spnego.exceptions
 from spnego._ntlm_raw.messages import Authenticate, AvId, NTClientChallengeV2
 
 import state
-from faults import Down, Refused
+from faults import Down, Expired, Refused
 from operations import Request, identify
 
 MUTUAL = "http://schemas.dmtf.org/wbem/wsman/1/wsman/secprofile/https/mutual"
@@ -288,6 +288,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             status, xml = Request(self, body).run()
         except Refused as refused:
             return self.reply(refused.status)
+        except Expired:
+            return self.deny("the ticket has expired")
         self.info.setdefault("bytes", [len(body), len(xml)])
         if sealed:
             data, rtype = self.seal(xml)

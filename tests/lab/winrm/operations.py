@@ -5,7 +5,7 @@ import time
 import xml.etree.ElementTree as ET
 
 import state
-from faults import A, ANON, CFG, KNOWN_HEADERS, P, RES_CMD, RSP, S, W, WSMID, X, Down, Refused, WsFault, duration, esc, fault_header, fault_no_shell, fault_timeout, new_id
+from faults import A, ANON, CFG, KNOWN_HEADERS, P, RES_CMD, RSP, S, W, WSMID, X, Down, Expired, Refused, WsFault, duration, esc, fault_header, fault_no_shell, fault_timeout, new_id
 from shells import Command, Shell, start_command
 
 
@@ -133,6 +133,8 @@ class Request:
             time.sleep(hit["seconds"])
         if hit["kind"] == "status":                     # an answer of HTTP's own, without a body
             raise Refused(hit["status"])
+        if hit["kind"] == "expire":                     # the connection's logon is good for nothing any more
+            raise Expired()
         if hit["kind"] == "fault":
             raise WsFault(hit["code"], hit.get("subcode", "w:InternalError"), hit.get("reason", "injected"), who="Receiver")
 

@@ -51,7 +51,11 @@ mod rollback;
 #[cfg(target_os = "linux")]
 mod secrets;
 #[cfg(target_os = "linux")]
+mod server_branch;
+#[cfg(target_os = "linux")]
 mod settings;
+#[cfg(target_os = "linux")]
+mod software;
 #[cfg(target_os = "linux")]
 mod stranded;
 #[cfg(target_os = "linux")]

@@ -56,11 +56,15 @@ fn what_is_missing_or_older_is_installed_while_ibex_is_stopped_and_once() {
     assert!(fleet.ibex(NAME).is_some_and(|now| Some(now) != server), "IBEX was stopped, and runs again");
     assert_eq!(fleet.apps(NAME), apps);
 
-    let again = software(&fleet, &wanted);
-    assert_eq!(again.code, 0, "{}", again.story());
-    assert_eq!(ran(&fleet), calls, "what is there is left alone");
-    assert!(again.stdout.contains("Git version 2.47.1 is installed"), "{}", again.story());
-    assert!(fleet.ibex(NAME).is_some(), "IBEX runs");
+    let server = fleet.ibex(NAME);
+    for wanted in [&wanted[..], &[]] {
+        let again = software(&fleet, wanted);
+        assert_eq!((again.code, again.outcome(NAME).as_str()), (0, "ok"), "{}", again.story());
+        assert_eq!((ran(&fleet).as_str(), fleet.ibex(NAME)), (calls, server.clone()), "nothing was run or stopped");
+    }
+    let newer = [("git_installer", git.as_str()), ("git_version", "2.48")];
+    let failed = software(&fleet, &newer);
+    assert_eq!(failed.outcome(NAME), "rolled_back", "the same installer does not bring a newer one: {}", failed.story());
 }
 
 #[test]

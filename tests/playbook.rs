@@ -392,6 +392,42 @@ apply:
 }
 
 #[test]
+fn nothing_is_pushed_before_close() {
+    let git = "git: {at: settings, push: true}";
+    let text =
+        format!("playbook: t\nstage:\n  - {git}\napply:\n  - name: settings\n    {git}\nprove:\n  - {git}\nclose:\n  - {git}\n");
+    insta::assert_snapshot!(mistakes(&text, &[]), @r"
+    t.yaml:3:5: `git` changes the instrument, and in `stage` nothing is undone
+    1 | playbook: t
+    2 | stage:
+    3 |   - git: {at: settings, push: true}
+      |     ^
+    next: move the step to `apply`: its content is fetched during `stage` anyway
+
+    t.yaml:3:31: what is pushed cannot be taken back, so `push` stands in `close` only
+    1 | playbook: t
+    2 | stage:
+    3 |   - git: {at: settings, push: true}
+      |                               ^
+    next: make a step of its own in `close`, where the release can no longer be undone
+
+    t.yaml:6:31: what is pushed cannot be taken back, so `push` stands in `close` only
+    4 | apply:
+    5 |   - name: settings
+    6 |     git: {at: settings, push: true}
+      |                               ^
+    next: make a step of its own in `close`, where the release can no longer be undone
+
+    t.yaml:8:31: what is pushed cannot be taken back, so `push` stands in `close` only
+    6 |     git: {at: settings, push: true}
+    7 | prove:
+    8 |   - git: {at: settings, push: true}
+      |                               ^
+    next: make a step of its own in `close`, where the release can no longer be undone
+    ");
+}
+
+#[test]
 fn installers_updates_and_gates_are_checked() {
     let text = "playbook: t
 apply:

@@ -121,6 +121,8 @@ impl Action {
         match self {
             Self::Mysql(_) | Self::Sync(_) => true,
             Self::Hotfix(hotfix) => hotfix.changes_files(),
+            // Only of one with a name can it be said that it is there.
+            Self::Package(package) => package.product.is_some(),
             _ => false,
         }
     }

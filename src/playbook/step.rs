@@ -53,7 +53,8 @@ pub struct Playbook {
     /// Variables with the values they have unless the inventory or `--set` says otherwise.
     #[serde(default)]
     pub vars: BTreeMap<String, serde_json::Value>,
-    /// After `stage`, the run ends well and nothing is stopped when no `sync` step has anything to change.
+    /// After `stage`, the run ends well and nothing is stopped when no `sync`, `hotfix` or `mysql` step, and no `package`
+    /// with a `product`, has anything to change.
     #[serde(default)]
     pub only_if_differs: bool,
     #[serde(default)]

@@ -205,6 +205,11 @@ impl Sandbox {
 /// The first that is met. A sandbox that was not made to the end is made again the next time.
 pub fn make_sandboxes(folder: &Path, specs: &[SandboxSpec], installed: Option<&Release>) -> Result<Vec<Sandbox>> {
     let sandboxes: Vec<_> = specs.iter().map(|spec| Sandbox::at(folder, spec)).collect();
+    let has_git = installed.and_then(|release| release.component("EPICS")).is_some_and(|server| server.join(".git").exists());
+    let pattern = match has_git && !sandboxes.iter().all(Sandbox::exists) {
+        true => Some(super::settings::Pattern::make(folder)?),
+        false => None,
+    };
     super::in_parallel(&sandboxes, |sandbox| {
         if sandbox.exists() {
             return Ok(());
@@ -215,10 +220,8 @@ pub fn make_sandboxes(folder: &Path, specs: &[SandboxSpec], installed: Option<&R
         if let Some(release) = installed {
             sandbox.install(release)?;
         }
-        if let Some(server) = installed.and_then(|release| release.component("EPICS"))
-            && server.join(".git").exists()
-        {
-            super::settings::make(sandbox)?;
+        if let Some(pattern) = &pattern {
+            super::settings::make(sandbox, pattern)?;
         }
         super::seci::make(sandbox)?;
         // Last: `sandbox.json` says that all is there.

@@ -1,10 +1,10 @@
-//! The settings of a rehearsed instrument: a git work tree on the instrument's branch, with a bare remote on which
-//! somebody has gone on.
+//! The settings of a rehearsed instrument, its scripts and common files: git work trees, each with a bare remote on which
+//! somebody has gone on. The settings are on the instrument's branch.
 
 use super::git::run;
 use super::sandbox::Sandbox;
 use crate::error::{IoContext, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The beginning, on `master` and on the instrument's branch.
 const COMMON: [(&str, &str); 5] = [
@@ -28,11 +28,63 @@ const OWN: [(&str, &str); 3] = [
 /// What is new on `master`.
 const NEWER: [(&str, &str); 1] = [(".gitignore", "*.py[co]\r\n*.swp\r\n*.tmp\r\n")];
 
-/// Makes the settings of a sandbox whose inventory says where they are.
+/// Work trees beside the settings: the place, and the name of the remote.
+const BESIDE: [(&str, &str); 2] = [("scripts", "scripts.git"), ("common_settings", "common.git")];
+
+/// What these begin with, and what somebody has added on their remotes.
+const SHARED: [(&str, &str); 1] = [("readme.txt", "What instruments have in common.\r\n")];
+const ADDED: [(&str, &str); 1] = [("added.txt", "Added by somebody else.\r\n")];
+
+/// A work tree and its remote, made once: scripts and common files of all sandboxes are copies of it.
+#[derive(Debug)]
+pub(super) struct Pattern(tempfile::TempDir);
+
+impl Pattern {
+    /// # Errors
+    /// When files cannot be written, or git fails.
+    pub(super) fn make(folder: &Path) -> Result<Self> {
+        std::fs::create_dir_all(folder).cannot(|| format!("make the folder {}", folder.display()))?;
+        let made = tempfile::tempdir_in(folder).cannot(|| format!("make a folder in {}", folder.display()))?;
+        let pattern = Self(made);
+        let (tree, remote) = (pattern.tree(), pattern.remote());
+        for folder in [&tree, &remote] {
+            std::fs::create_dir_all(folder).cannot(|| format!("make the folder {}", folder.display()))?;
+        }
+        run(&remote, &["init", "--quiet", "--bare", "--template="])?;
+        run(&tree, &["init", "--quiet", "--template="])?;
+        run(&tree, &["config", "core.autocrlf", "false"])?;
+        run(&tree, &["remote", "add", "origin", &remote.display().to_string()])?;
+        run(&tree, &["symbolic-ref", "HEAD", "refs/heads/master"])?;
+        commit(&tree, &SHARED, "The beginning")?;
+        commit(&tree, &ADDED, "Added by somebody else")?;
+        run(&tree, &["push", "--quiet", "--set-upstream", "origin", "master"])?;
+        run(&tree, &["reset", "--quiet", "--hard", "HEAD~1"])?;
+        Ok(pattern)
+    }
+
+    fn tree(&self) -> PathBuf {
+        self.0.path().join("tree")
+    }
+
+    fn remote(&self) -> PathBuf {
+        self.0.path().join("remote.git")
+    }
+
+    fn copy(&self, tree: &Path, remote: &Path) -> Result<()> {
+        super::copy_tree(&self.tree(), tree)?;
+        super::copy_tree(&self.remote(), remote)?;
+        run(tree, &["remote", "set-url", "origin", &remote.display().to_string()])
+    }
+}
+
+/// Makes the settings of a sandbox, its scripts and common files, whose inventory says where they are.
 ///
 /// # Errors
 /// When files cannot be written, or git fails.
-pub(super) fn make(sandbox: &Sandbox) -> Result<()> {
+pub(super) fn make(sandbox: &Sandbox, pattern: &Pattern) -> Result<()> {
+    for (place, remote) in BESIDE.iter().filter(|(place, _)| sandbox.spec.places.contains_key(*place)) {
+        pattern.copy(&sandbox.place(place)?, &sandbox.root.join("remotes").join(remote))?;
+    }
     if !sandbox.spec.places.contains_key("settings") {
         return Ok(());
     }

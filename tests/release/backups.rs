@@ -1,7 +1,6 @@
 //! Backups and restores, as operators meet them: made beside the running IBEX, listed, put back whole or in part, taken
-//! back again; killed in the middle; damaged.
+//! back again; damaged.
 
-use crate::kill::machine::{is_free, kill, wait_for, workers};
 use crate::support::{Ended, Fleet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -9,11 +8,11 @@ use std::process::Command;
 
 const NAME: &str = "NDXLARMOR";
 
-fn old(fleet: &Fleet) -> PathBuf {
+pub(super) fn old(fleet: &Fleet) -> PathBuf {
     fleet.root(NAME).join("c/data/old")
 }
 
-fn names_in(folder: &Path) -> Vec<String> {
+pub(super) fn names_in(folder: &Path) -> Vec<String> {
     let Ok(all) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut names: Vec<String> = all.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
@@ -21,16 +20,23 @@ fn names_in(folder: &Path) -> Vec<String> {
 }
 
 /// The one backup folder that is there, whose zips `unzip` finds whole.
-fn only_backup(fleet: &Fleet) -> PathBuf {
+pub(super) fn only_backup(fleet: &Fleet) -> PathBuf {
     let names = names_in(&old(fleet));
     assert_eq!(names.len(), 1, "{names:?}");
     let folder = old(fleet).join(&names[0]);
-    for zip in names_in(&folder).iter().filter(|n| n.ends_with(".zip")) {
-        let tested = Command::new("unzip").arg("-tq").arg(folder.join(zip)).output().expect("unzip runs");
+    expect_whole(&folder);
+    folder
+}
+
+/// The zips of a backup are what `unzip` reads without a complaint.
+pub(super) fn expect_whole(folder: &Path) {
+    let zips: Vec<String> = names_in(folder).into_iter().filter(|n| n.ends_with(".zip")).collect();
+    assert!(!zips.is_empty(), "{}", folder.display());
+    for zip in zips {
+        let tested = Command::new("unzip").arg("-tq").arg(folder.join(&zip)).output().expect("unzip runs");
         let said = String::from_utf8_lossy(&[tested.stdout, tested.stderr].concat()).into_owned();
         assert!(tested.status.success(), "{zip}: {said}");
     }
-    folder
 }
 
 fn well(ended: &Ended) {
@@ -38,7 +44,7 @@ fn well(ended: &Ended) {
 }
 
 /// What `backup --list` says of the instrument.
-fn listed(fleet: &Fleet) -> Vec<serde_json::Value> {
+pub(super) fn listed(fleet: &Fleet) -> Vec<serde_json::Value> {
     let asked = Ended::of(fleet.command(&["backup", NAME, "--list"]).args(["--output", "json"]));
     assert_eq!(asked.code, 0, "{}", asked.story());
     let rows: serde_json::Value = serde_json::from_str(&asked.stdout).expect("a document");
@@ -122,7 +128,7 @@ fn a_restore_is_whole_or_a_part_and_a_rollback_takes_it_back() {
 }
 
 /// A backup changes nothing that is installed.
-fn well_or_nothing(ended: &Ended) {
+pub(super) fn well_or_nothing(ended: &Ended) {
     assert_eq!((ended.code, ended.outcome(NAME).as_str()), (0, "ok"), "{}", ended.story());
 }
 
@@ -151,28 +157,6 @@ fn a_damaged_zip_stops_nothing_and_mistakes_are_named() {
     }
     assert_eq!(fleet.apps(NAME), before);
     assert_eq!(fleet.ibex(NAME), server, "the same server runs all the time");
-}
-
-#[test]
-fn a_backup_whose_worker_is_killed_in_the_middle_is_made_again() {
-    let fleet = Fleet::running(&[NAME]);
-    // Enough for a while.
-    for n in 0..12_u8 {
-        let bytes: Vec<u8> = (0..4_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8 ^ n).collect();
-        std::fs::write(fleet.server(NAME).join(format!("ioc/{n}.bin")), bytes).expect("a file");
-    }
-    let root = fleet.root(NAME);
-    let mut watched = fleet.start(&["backup", NAME]);
-    let started = watched.until(|e| e["event"] == "step_started" && e["step"]["action"] == "backup");
-    assert!(started.is_some());
-    wait_for("the first zip is being written, or all are there", || (!names_in(&old(&fleet)).is_empty()).then_some(()));
-    workers(&root).into_iter().for_each(kill);
-    watched.until(|e| e["event"] == "run_finished").expect("the controller goes on with a new worker");
-    wait_for("the instrument is free", || is_free(&root).then_some(()));
-    let folder = only_backup(&fleet);
-    let all = listed(&fleet);
-    assert_eq!(all[0]["state"], "good", "{all:?}");
-    assert!(folder.join("catalogue.json").is_file());
 }
 
 #[test]

@@ -1,10 +1,8 @@
 //! Disks that are too small, or fill up while IBEX is stopped.
 
-use crate::kill::machine::{wait_for, workers};
+use crate::kill::machine::{signal, wait_for};
 use crate::support::{Ended, Fleet, SmallDisk};
 use std::io::{Read, Write};
-use std::path::Path;
-use std::process::Command;
 
 const NAME: &str = "NDXLARMOR";
 
@@ -101,14 +99,6 @@ fn listed(fleet: &Fleet) -> String {
     let asked = fleet.command(&["backup", NAME, "--list", "-v", "--output", "plain"]).output().expect("the binary starts");
     assert!(asked.status.success());
     String::from_utf8_lossy(&asked.stdout).into_owned()
-}
-
-/// Sends a signal to the workers of a sandbox.
-fn signal(root: &Path, name: &str) {
-    for pid in workers(root) {
-        let sent = Command::new("kill").args([name, &pid.to_string()]).status().expect("kill");
-        assert!(sent.success());
-    }
 }
 
 /// Runs a command, and takes all room away while its backup is being written.

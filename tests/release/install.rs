@@ -1,9 +1,10 @@
 //! IBEX on machines that do not have it: installed whole, or not at all.
 
 use crate::kill::machine::{LIMIT, journal, kill, outcome, wait_for, workers};
+use crate::kill::traced::clear;
 use crate::support::{Ended, Fleet, SmallDisk};
 use ibexdeploy::rehearsal::KitShape;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Without SECI.
@@ -28,7 +29,7 @@ fn remote(fleet: &Fleet) -> PathBuf {
 }
 
 /// What git answers in a folder; nothing when it fails.
-fn git(folder: &std::path::Path, arguments: &[&str]) -> Option<String> {
+fn git(folder: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").args(arguments).current_dir(folder).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
@@ -147,6 +148,92 @@ fn what_cannot_be_done_is_found_out_before_anything_is_there() {
     assert_eq!((full.code, full.outcome(NEW).as_str()), (1, "failed"), "{}", full.story());
     assert_eq!(full.last(NEW, "instrument_finished").expect("it ended")["error"]["kind"], "out_of_space", "{}", full.story());
     assert_eq!(of_ibex(&fleet, NEW), [""; 0]);
+}
+
+/// Nothing of IBEX is there, nothing was stopped, and the message says why.
+fn is_refused(fleet: &Fleet, ended: &Ended, words: &[&str]) {
+    assert_eq!((ended.code, ended.outcome(NEW).as_str()), (1, "failed"), "{}", ended.story());
+    let error = ended.last(NEW, "instrument_finished").expect("it ended")["error"].to_string();
+    words.iter().for_each(|words| assert!(error.contains(words), "{words}: {error}"));
+    assert!(ended.last(NEW, "outage_started").is_none(), "{}", ended.story());
+    assert_eq!(of_ibex(fleet, NEW), [""; 0], "{}", ended.story());
+}
+
+/// Runs the binary with the programs of this folder and no others.
+fn install_with_programs(fleet: &Fleet, programs: &Path, more: &[&str]) -> Ended {
+    // A worker has the programs of the one who started it.
+    clear(&fleet.root(NEW));
+    let arguments = [&["install", NEW, "--profile", "new", "--yes", "--output", "json"], more].concat();
+    Ended::of(fleet.command(&arguments).env("PATH", programs))
+}
+
+/// All programs of this machine but one.
+fn programs_without(fleet: &Fleet, name: &str) -> PathBuf {
+    let folder = fleet.dir().join("programs");
+    std::fs::create_dir(&folder).expect("a folder");
+    for entry in ["/usr/bin", "/bin"].into_iter().flat_map(|f| std::fs::read_dir(f).expect("programs")).flatten() {
+        if entry.file_name() != name {
+            // The two may be one folder.
+            let _ = std::os::unix::fs::symlink(entry.path(), folder.join(entry.file_name()));
+        }
+    }
+    folder
+}
+
+/// The shipped playbooks, with what a rehearsal leaves out of this step done all the same.
+fn playbooks_with(fleet: &Fleet, step: &str) -> String {
+    let folder = fleet.dir().join("playbooks");
+    assert!(Command::new("cp").arg("-a").arg("playbooks").arg(&folder).status().expect("cp").success());
+    let file = folder.join("install.yaml");
+    let text = std::fs::read_to_string(&file).expect("the playbook");
+    let (head, tail) = text.split_once(&format!("  - name: {step}\n")).expect("the step");
+    let (check, rest) = tail.split_once("    when: not rehearsal\n").expect("a condition");
+    assert_eq!(check.lines().count(), 1, "it is the condition of this step: {check}");
+    std::fs::write(&file, format!("{head}  - name: {step}\n{check}{rest}")).expect("the playbook");
+    folder.display().to_string()
+}
+
+#[test]
+fn a_machine_without_git_is_refused_before_anything_is_there() {
+    let fleet = fleet();
+    // The sandbox is made by the first look.
+    install(&fleet, NEW, "new", &["--dry-run"]);
+    let programs = programs_without(&fleet, "git");
+    let refused = install_with_programs(&fleet, &programs, &[]);
+    is_refused(&fleet, &refused, &["git is there", "git --version"]);
+}
+
+#[test]
+fn a_machine_without_uv_is_refused_before_anything_is_there() {
+    let fleet = fleet();
+    install(&fleet, NEW, "new", &["--dry-run"]);
+    let books = playbooks_with(&fleet, "uv is there");
+    let programs = programs_without(&fleet, "uv");
+    let refused = install_with_programs(&fleet, &programs, &["--playbooks", &books]);
+    is_refused(&fleet, &refused, &["uv is there", "uv --version"]);
+}
+
+#[test]
+fn a_machine_with_less_than_30_gb_is_refused_before_anything_is_there() {
+    let fleet = fleet();
+    install(&fleet, NEW, "new", &["--dry-run"]);
+    let books = playbooks_with(&fleet, "enough room on the disk");
+    clear(&fleet.root(NEW));
+    let Some(_disk) = SmallDisk::under(&fleet, NEW, 60_000_000) else { return };
+    let refused = install(&fleet, NEW, "new", &["--playbooks", &books]);
+    is_refused(&fleet, &refused, &["out_of_space", "are free on the volume of C:\\\\Instrument\\\\Apps, and 30.0 GB are wanted"]);
+}
+
+#[test]
+fn a_machine_on_which_nobody_is_logged_on_is_refused_before_anything_is_there() {
+    let fleet = fleet();
+    install(&fleet, NEW, "new", &["--dry-run"]);
+    let file = fleet.root(NEW).join(".ibexdeploy/sandbox.json");
+    let text = std::fs::read_to_string(&file).expect("the state");
+    assert!(text.contains("\"spudulike\""), "{text}");
+    std::fs::write(&file, text.replace("\"spudulike\"", "\"somebody\"")).expect("the state");
+    let refused = install(&fleet, NEW, "new", &[]);
+    is_refused(&fleet, &refused, &["spudulike", "logged on"]);
 }
 
 #[test]

@@ -14,6 +14,8 @@ mod terminal;
 #[cfg(target_os = "linux")]
 mod backups;
 #[cfg(target_os = "linux")]
+mod backups_killed;
+#[cfg(target_os = "linux")]
 mod bad_input;
 #[cfg(target_os = "linux")]
 mod beamline;
@@ -21,6 +23,8 @@ mod beamline;
 mod cancel;
 mod disk;
 mod faults;
+#[cfg(target_os = "linux")]
+mod full_backups;
 #[cfg(target_os = "linux")]
 mod full_home;
 mod hand;
@@ -49,7 +53,11 @@ mod routine;
 #[cfg(target_os = "linux")]
 mod secrets;
 #[cfg(target_os = "linux")]
+mod server_branch;
+#[cfg(target_os = "linux")]
 mod settings;
+#[cfg(target_os = "linux")]
+mod software;
 #[cfg(target_os = "linux")]
 mod stranded;
 #[cfg(target_os = "linux")]

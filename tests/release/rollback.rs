@@ -244,6 +244,39 @@ fn a_rollback_of_a_restore_never_ends_a_measurement() {
     assert_eq!(fleet.apps(NAME), before);
 }
 
+/// An archive with one file, put in place.
+fn hotfix(fleet: &Fleet, name: &str, entries: &[(&str, &str)]) {
+    let zip = fleet.dir().join(name);
+    let mut writer = zip::ZipWriter::new(std::fs::File::create(&zip).expect("an archive"));
+    for (entry, text) in entries {
+        writer.start_file(*entry, zip::write::SimpleFileOptions::default()).expect("an entry");
+        std::io::Write::write_all(&mut writer, text.as_bytes()).expect("its content");
+    }
+    writer.finish().expect("a whole archive");
+    let put = fleet.run(&["hotfix", NAME, &zip.display().to_string(), "--yes"]);
+    assert_eq!((put.code, put.outcome(NAME).as_str()), (0, "changed"), "{}", put.story());
+}
+
+#[test]
+fn a_rollback_of_a_hotfix_ends_no_measurement_where_that_restarts_the_server() {
+    let fleet = Fleet::running(&[NAME]);
+    let before = fleet.apps(NAME);
+    hotfix(&fleet, "quiet.zip", &[("EPICS/quiet.txt", "x")]);
+    let server = fleet.ibex(NAME);
+    dae(&fleet, RUNNING);
+    // This one restarts nothing, whatever is measured.
+    let back = fleet.run(&["rollback", NAME, "--yes"]);
+    assert_eq!((back.code, back.outcome(NAME).as_str()), (0, "rolled_back"), "{}", back.story());
+    assert_eq!((fleet.apps(NAME), fleet.ibex(NAME)), (before.clone(), server.clone()), "the same server runs");
+
+    dae(&fleet, "IN:LARMOR:DAE:RUNSTATE_STR=SETUP\n");
+    hotfix(&fleet, "patch.zip", &[("hotfix.yaml", "restart: server\n"), ("EPICS/patch.txt", "x")]);
+    assert_ne!(fleet.ibex(NAME), server, "it was restarted");
+    only_when_wanted_while_it_measures(&fleet);
+    assert_eq!(fleet.apps(NAME), before);
+    assert!(fleet.ibex(NAME).is_some(), "IBEX runs again");
+}
+
 #[test]
 fn ibex_that_a_release_started_is_stopped_again_and_that_is_said() {
     let fleet = Fleet::new(&KitShape::small().without_git());

@@ -1,6 +1,6 @@
 //! IBEX and SECI on one machine: never both, never neither when something fails, and what they share is left alone.
 
-use crate::kill::machine::{LIMIT, journal, kill, outcome, wait_for, workers};
+use crate::kill::machine::kill_worker_when;
 use crate::support::Fleet;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -138,6 +138,28 @@ fn never_into_a_run_and_never_where_both_run() {
 }
 
 #[test]
+fn a_rollback_of_a_switch_never_ends_a_measurement_unless_it_is_wanted() {
+    let fleet = Fleet::running(&[NAME]);
+    stop_ibex(&fleet);
+    start_seci(&fleet);
+    let switched = fleet.run(&["switch", NAME, "ibex", "--yes"]);
+    assert_eq!(switched.code, 0, "{}", switched.story());
+    let server = fleet.ibex(NAME);
+    let pvs = fleet.root(NAME).join("c/Instrument/Var/sandbox_pvs.txt");
+    std::fs::write(&pvs, "IN:LARMOR:DAE:RUNSTATE_STR=RUNNING\n").expect("a PV");
+    for arguments in [&["rollback", NAME, "--dry-run"][..], &["rollback", NAME, "--yes", "--discard-newer"]] {
+        let refused = fleet.run(arguments);
+        assert_eq!(refused.code, 4, "{}", refused.story());
+        let said = format!("{}{}", refused.stdout, refused.stderr);
+        assert!(said.contains("RUNSTATE_STR is RUNNING") && said.contains("--even-if-measuring"), "{}", refused.story());
+        assert!(running(&fleet) == IBEX && fleet.ibex(NAME) == server, "nothing was stopped");
+    }
+    let back = fleet.run(&["rollback", NAME, "--yes", "--even-if-measuring"]);
+    assert_eq!((back.code, back.outcome(NAME).as_str()), (0, "rolled_back"), "{}", back.story());
+    assert_eq!(running(&fleet), SECI, "{}", back.story());
+}
+
+#[test]
 fn seci_is_asked_by_its_own_program_whether_it_is_idle() {
     let fleet = Fleet::running(&[NAME]);
     stop_ibex(&fleet);
@@ -238,28 +260,44 @@ fn a_release_that_is_taken_back_under_seci_leaves_seci_running() {
     assert!(back.events.iter().any(said), "{}", back.story());
 }
 
-/// True once the newest run has begun the step of this name.
-fn has_begun(fleet: &Fleet, name: &str) -> bool {
-    journal(&fleet.root(NAME)).iter().any(|e| e["event"]["event"] == "step_started" && e["event"]["step"]["name"] == name)
+/// Switches to a system, and kills the worker once it has begun the step; a run that was faster than the kill is tried again.
+fn switch_killed_in(made: impl Fn() -> Fleet, to: &str, step: &str) -> (Fleet, String) {
+    let begun = |all: &[Value]| all.iter().any(|e| e["event"]["event"] == "step_started" && e["event"]["step"]["name"] == step);
+    let killed = (0..5).find_map(|_| {
+        let fleet = made();
+        let controller = fleet.start(&["switch", NAME, to, "--yes"]);
+        let ended = kill_worker_when(&fleet.root(NAME), controller, step, begun)?;
+        Some((fleet, ended))
+    });
+    killed.unwrap_or_else(|| panic!("no run was killed in {step}"))
 }
 
 #[test]
 fn a_worker_killed_in_any_step_ends_with_seci_and_without_ibex() {
+    let before = shared(&Fleet::running(&[NAME]));
     for step in ["stop IBEX", "IBEX has ended", "start SECI", "SECI is active"] {
-        let fleet = Fleet::running(&[NAME]);
-        let before = shared(&fleet);
-        let root = fleet.root(NAME);
-        let mut controller = fleet.start(&["switch", NAME, "seci", "--yes"]);
-        let begun = std::time::Instant::now();
-        while !has_begun(&fleet, step) && outcome(&journal(&root)).is_none() {
-            assert!(begun.elapsed() < LIMIT, "{step} did not begin");
-            std::thread::yield_now();
-        }
-        workers(&root).into_iter().for_each(kill);
-        while controller.until(|_| true).is_some() {}
-        let ended = wait_for("the run ends", || outcome(&journal(&root)));
+        let (fleet, ended) = switch_killed_in(|| Fleet::running(&[NAME]), "seci", step);
         assert_eq!((ended.as_str(), running(&fleet)), ("changed", SECI), "killed in {step}");
         assert_eq!(shared(&fleet), before, "killed in {step}");
+    }
+}
+
+/// An instrument with SECI running.
+fn with_seci() -> Fleet {
+    let fleet = Fleet::running(&[NAME]);
+    stop_ibex(&fleet);
+    start_seci(&fleet);
+    fleet
+}
+
+#[test]
+fn a_worker_killed_in_any_step_ends_with_ibex_and_without_seci() {
+    let before = shared(&with_seci());
+    for step in ["stop SECI", "SECI has ended", "start IBEX", "IBEX is active"] {
+        let (fleet, ended) = switch_killed_in(with_seci, "ibex", step);
+        assert_eq!((ended.as_str(), running(&fleet)), ("changed", IBEX), "killed in {step}");
+        assert_eq!(shared(&fleet), before, "killed in {step}");
+        assert!(marker(&fleet), "killed in {step}: a restart of the machine starts IBEX");
     }
 }
 

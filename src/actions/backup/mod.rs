@@ -221,8 +221,8 @@ fn verify_and_keep(zip: &Path, file: File, listing: &Listing, written: &Written,
 /// The end of the name of a backup folder that is being made.
 const PART: &str = ".part";
 
-/// Removes what backups left behind that were killed and never went on. Only one run is open at a time.
-fn remove_half_backups(cx: &StepContext<'_>, to: &Path) -> Result<()> {
+/// Removes backups that were half made or half removed when a worker was killed. Only one run is open at a time.
+pub(in crate::actions) fn remove_half_backups(cx: &StepContext<'_>, to: &Path) -> Result<()> {
     let listing = || format!("list {}", shown(cx, to));
     for entry in std::fs::read_dir(to).cannot(listing)? {
         let entry = entry.cannot(listing)?;

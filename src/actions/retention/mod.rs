@@ -3,6 +3,7 @@
 mod transfer;
 
 use super::backup::catalogue::{BackupFolder, BackupState, backups_in};
+use super::backup::remove_half_backups;
 use super::backup::write::counting;
 use super::moves::shown;
 use super::sync::counted;
@@ -59,6 +60,12 @@ impl Retention {
         let mut going = all.split_off(staying);
         going.reverse();
         Ok(Look { to: self.to(cx)?, staying, going })
+    }
+
+    /// What an attempt that was killed had moved, and not removed to the end, takes space for nothing.
+    fn remove_half(&self, cx: &StepContext<'_>) -> Result<()> {
+        let at = cx.native(self.at.as_ref().unwrap_or(&Place("backups".to_owned())))?;
+        if at.is_dir() { remove_half_backups(cx, &at) } else { Ok(()) }
     }
 
     fn to(&self, cx: &StepContext<'_>) -> Result<WinPath> {
@@ -120,6 +127,9 @@ impl Perform for Retention {
     }
 
     fn apply(&self, cx: &StepContext<'_>) -> Result<Applied> {
+        if let Err(error) = self.remove_half(cx) {
+            remind(cx, "what is left of backups that were moved is still there", &error);
+        }
         let look = match self.look(cx) {
             Ok(look) => look,
             Err(error) => {

@@ -69,7 +69,9 @@ impl Driver {
     pub(crate) fn new(run: Arc<Run>, machine: Arc<Machine>, mut resume: Resume) -> Self {
         let announce = announcer(Arc::clone(&run));
         let outage = Mutex::new(Outage::of(&resume, &run.plan));
-        let changed = resume.steps.values().any(|s| s.outcome == Outcome::Changed);
+        // As for a run in one piece: what is done in `stage` changes nothing that is installed.
+        let of_stage = |id: &String| run.plan.steps.iter().any(|s| s.id == *id && s.phase == Phase::Stage);
+        let changed = resume.steps.iter().any(|(id, end)| end.outcome == Outcome::Changed && !of_stage(id));
         Self {
             facts: resume.facts.take().unwrap_or_default(),
             registered: std::mem::take(&mut resume.registered),

@@ -144,7 +144,7 @@ impl Driver {
         .next("make room (old backups, data that nobody needs), then run it again"))
     }
 
-    /// True when the playbook stops nothing for nothing, and no `sync`, `hotfix` or `mysql` step has anything to change.
+    /// True when the playbook stops nothing for nothing, and no step that it is made for has anything to change.
     pub(super) fn nothing_differs(&self) -> Result<bool> {
         // Once it was stopped, IBEX has to be started again, whatever the folders hold by now.
         if !self.run.plan.only_if_differs || !self.has_only_looked() {

@@ -2,16 +2,13 @@
 
 use super::{NAME, START, archive, at, ids, look, put};
 use crate::kill::machine::{agents, is_free, journal, kill, outcome, staged, wait_for, workers};
-use crate::kill::round::traced_worker;
+use crate::kill::traced::{RENAMES, clear, new_journal, runs, traced_worker};
+use crate::support::dice::Dice;
 use crate::support::{Fleet, sandbox};
 use ibexdeploy::rehearsal::KitShape;
-use serde_json::Value;
-use std::collections::BTreeSet;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-
-const RENAMES: &str = "rename,renameat,renameat2";
 
 /// Ends with the round, also when that failed: nothing goes on in folders that are removed.
 struct Round {
@@ -33,21 +30,13 @@ impl Round {
         Self { fleet }
     }
 
-    /// No worker is left that would not be the traced one.
-    fn clear(&self) {
-        let root = self.fleet.root(NAME);
-        workers(&root).into_iter().for_each(kill);
-        wait_for("the worker ends", || workers(&root).is_empty().then_some(()));
-        let _ = std::fs::remove_file(root.join(".ibexdeploy/worker.sock"));
-    }
-
     /// Runs a command whose worker dies at its so many-th rename, with the controller or without it, and brings it to an
     /// end. Gives how that was, and whether the worker died in the middle of the run.
     fn killed_at(&self, arguments: &[&str], count: u64, both: bool) -> (String, bool) {
-        self.clear();
         let root = self.fleet.root(NAME);
+        clear(&root);
         let before = runs(&root);
-        let mut strace = traced_worker(root.clone(), RENAMES, count);
+        let mut strace = traced_worker(root.clone(), RENAMES, None, count);
         wait_for("the worker listens", || {
             (workers(&root).len() == 1 && root.join(".ibexdeploy/worker.sock").exists()).then_some(())
         });
@@ -81,18 +70,6 @@ impl Round {
         wait_for("the instrument is free", || is_free(&root).then_some(()));
         (outcome(&new_journal(&root, &before)).expect("it ended"), died)
     }
-}
-
-/// The journals of all runs.
-fn runs(root: &Path) -> BTreeSet<PathBuf> {
-    let all = std::fs::read_dir(root.join(".ibexdeploy/runs")).into_iter().flatten().flatten();
-    all.map(|run| run.path().join("journal.jsonl")).filter(|journal| journal.exists()).collect()
-}
-
-/// What the run has written that was not there before; runs of one second have names in any order.
-fn new_journal(root: &Path, before: &BTreeSet<PathBuf>) -> Vec<Value> {
-    let text = runs(root).difference(before).next().and_then(|new| std::fs::read_to_string(new).ok()).unwrap_or_default();
-    text.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok()).map(|v| v["e"].clone()).collect()
 }
 
 #[test]
@@ -135,6 +112,12 @@ fn a_hotfix_and_its_taking_back_survive_the_death_of_either_side() {
     assert!(deaths >= 4, "{deaths} of the rounds killed a worker in the middle");
 }
 
+/// Text that stays long when it is packed.
+fn long_text() -> String {
+    let mut dice = Dice::new(7);
+    (0..60_000).map(|_| format!("{:016x}\n", dice.below(u64::MAX))).collect()
+}
+
 /// A hotfix whose controller and worker died while its files were on their way; those are larger than what comes at once.
 fn left_while_staging(fleet: &Fleet, archive: &Path) {
     let root = fleet.root(NAME);
@@ -169,7 +152,7 @@ fn said_until(command: &mut Command, last: &str) -> String {
 fn another_operator_goes_on_with_the_archive_given_once_more() {
     let round = Round::new();
     let fleet = &round.fleet;
-    let text = "a line that is new\n".repeat(2000);
+    let text = long_text();
     let zip = archive(fleet, "patch.zip", &[(START, &text), ("EPICS/a.txt", "a")]);
     let before = look(fleet);
     left_while_staging(fleet, &zip);
@@ -201,7 +184,7 @@ fn another_operator_goes_on_with_the_archive_given_once_more() {
 fn the_controller_that_began_needs_the_archive_no_more() {
     let round = Round::new();
     let fleet = &round.fleet;
-    let zip = archive(fleet, "patch.zip", &[(START, &"a line that is new\n".repeat(2000))]);
+    let zip = archive(fleet, "patch.zip", &[(START, &long_text())]);
     left_while_staging(fleet, &zip);
     std::fs::remove_file(&zip).expect("an archive");
     let resumed = fleet.run(&["runs", "resume"]);

@@ -51,6 +51,14 @@ pub(crate) fn kill(pid: u32) {
     let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(std::process::Stdio::null()).status();
 }
 
+/// Sends a signal to the workers of a sandbox; `name` as in `-STOP`.
+pub(crate) fn signal(root: &Path, name: &str) {
+    for pid in workers(root) {
+        // It may have ended by itself.
+        let _ = Command::new("kill").args([name, &pid.to_string()]).stderr(std::process::Stdio::null()).status();
+    }
+}
+
 /// Kills the worker once the journal, or something beside it, is so far, and lets the run end by itself. Gives how it
 /// ended; nothing when it was over before the kill.
 pub(crate) fn kill_worker_when(

@@ -5,3 +5,4 @@ pub(crate) mod machine;
 mod moments;
 pub(crate) mod round;
 mod suite;
+pub(crate) mod traced;

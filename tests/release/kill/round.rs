@@ -2,12 +2,12 @@
 
 use super::machine::{agents, differences, installed, is_free, journal, kill, outcome, staged, wait_for, workers};
 use super::moments::{Dice, Moment, Place, Scene, Victim};
+use super::traced::{RENAMES, traced_worker};
 use crate::support::{Fleet, Watched};
 use ibexdeploy::rehearsal::{KitShape, TreeShape};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 
 /// What a round has shown.
 #[derive(Debug)]
@@ -107,12 +107,12 @@ fn play_on(scene: Scene, names: &[&'static str], dice: &mut Dice) -> Hit {
 fn kill_in_the_middle(stage: &mut Stage, scene: Scene, names: &[&str], before: &Before, dice: &mut Dice) -> Hit {
     let root = stage.fleet.root(names[0]);
     let traced = match scene.moment {
-        Moment::Rename { count } => Some(("rename,renameat,renameat2", count)),
+        Moment::Rename { count } => Some((RENAMES, count)),
         Moment::Flush { count } => Some(("fdatasync,fsync", count)),
         Moment::Told { .. } => None,
     };
     if let Some((calls, count)) = traced {
-        stage.strace = Some(traced_worker(root.clone(), calls, count));
+        stage.strace = Some(traced_worker(root.clone(), calls, None, count));
         wait_for("the worker listens", || {
             (workers(&root).len() == 1 && root.join(".ibexdeploy/worker.sock").exists()).then_some(())
         });
@@ -156,23 +156,6 @@ fn kill_in_the_middle(stage: &mut Stage, scene: Scene, names: &[&str], before: &
 /// True when files of both releases are there.
 fn is_mixed(fleet: &Fleet, name: &str, before: &Before) -> bool {
     installed(fleet, name) != before.files && !fleet.unlike(name, shape().newer(), &[]).is_empty()
-}
-
-/// A worker that is killed by its own system call.
-pub(crate) fn traced_worker(root: PathBuf, calls: &str, count: u64) -> Child {
-    Command::new("strace")
-        .args(["-f", "-qq", "-o", "/dev/null", "-e"])
-        .arg(format!("trace={calls}"))
-        .arg("-e")
-        .arg(format!("inject={calls}:signal=KILL:when={count}"))
-        .arg(env!("CARGO_BIN_EXE_ibexdeploy"))
-        .args(["agent", "worker", "--root"])
-        .arg(root)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("strace starts; scripts/test installs it")
 }
 
 /// Lets the run come to its end: by itself, or resumed by this or another operator.

@@ -1,11 +1,12 @@
 //! The settings of an instrument, which are a git work tree with a remote: merged, committed and pushed by a release, as
 //! they were when it fails, and never in between, whoever is killed.
 
+mod parts;
+
 use crate::kill::machine::kill_worker_when;
 use crate::support::{Ended, Fleet};
 use ibexdeploy::rehearsal::KitShape;
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -223,42 +224,6 @@ fn settings_of_before_a_release_go_on_as_the_error_says() {
     let ended = fleet.run(&["run", "settings", NAME, "--yes"]);
     assert_eq!((ended.code, ended.outcome(NAME).as_str()), (0, "changed"), "{}", ended.story());
     assert!(is_new(&fleet), "{}", ended.story());
-}
-
-#[test]
-fn work_in_scripts_and_common_files_is_committed_before_they_are_pulled() {
-    let fleet = fleet();
-    let settings = fleet.root(NAME).join("c/Instrument/Settings/config");
-    let folders = [settings.join("common"), fleet.root(NAME).join("c/Instrument/Scripts")];
-    for (n, folder) in folders.iter().enumerate() {
-        let (bare, other) = (fleet.dir().join(format!("part-{n}.git")), fleet.dir().join(format!("part-{n}")));
-        git(fleet.dir(), &["init", "--quiet", "--bare", "--initial-branch", "master", &bare.display().to_string()]);
-        git(fleet.dir(), &["clone", "--quiet", &bare.display().to_string(), &other.display().to_string()]);
-        std::fs::write(other.join("a.txt"), "a\n").expect("a file");
-        git(&other, &["add", "--all"]);
-        git(&other, &["commit", "--quiet", "--message", "first"]);
-        git(&other, &["push", "--quiet", "origin", "HEAD:master"]);
-        let _ = std::fs::remove_dir_all(folder);
-        git(fleet.dir(), &["clone", "--quiet", "--branch", "master", &bare.display().to_string(), &folder.display().to_string()]);
-        std::fs::write(other.join("new.txt"), "new\n").expect("a file");
-        git(&other, &["add", "--all"]);
-        git(&other, &["commit", "--quiet", "--message", "second"]);
-        git(&other, &["push", "--quiet", "origin", "HEAD:master"]);
-        std::fs::write(folder.join("a.txt"), "by a scientist\n").expect("a file");
-    }
-    let hook = folders[1].join(".git/hooks/commit-msg");
-    std::fs::write(&hook, "#!/bin/sh\necho a message needs a ticket number\nexit 1\n").expect("a hook");
-    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).expect("a program");
-    let ended = fleet.run(&["run", "settings", NAME, "--yes"]);
-    assert_eq!((ended.code, ended.outcome(NAME).as_str()), (0, "changed"), "{}", ended.story());
-    for folder in &folders {
-        assert_eq!(git(folder, &["status", "--porcelain"]), "", "{}", folder.display());
-        assert_eq!(git(folder, &["show", "HEAD:a.txt"]), "by a scientist");
-        assert_eq!(git(folder, &["show", "HEAD:new.txt"]), "new");
-    }
-    assert!(!hook.exists(), "{}", ended.story());
-    let back = fleet.run(&["rollback", NAME, "--yes"]);
-    assert_eq!((back.code, hook.exists()), (0, true), "{}", back.story());
 }
 
 /// True once the newest run has a job with this in its name.

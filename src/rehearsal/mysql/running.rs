@@ -17,6 +17,9 @@ const SERVICES: [&str; 2] = ["MYSQL84", "MYSQL80"];
 /// How long a server may take to write everything down and stop.
 const STOP: Duration = Duration::from_secs(30);
 
+/// How long a worker that has told of the end of its run may take to leave the instrument to others.
+const LEAVING: Duration = Duration::from_secs(3);
+
 /// In a sandbox whose server is the rehearsal's. Whoever needs the server has the file locked.
 pub(super) fn mark_of(root: &Path) -> PathBuf {
     root.join(HOME).join("rehearsed-mysql")
@@ -86,7 +89,14 @@ impl Held {
     /// Stops the server, unless another command needs it, or an agent goes on without its controller: then the next
     /// command stops it.
     fn let_go(&self) -> Result<()> {
-        if self.mark.try_lock().is_err() || is_at_work(&self.root)? {
+        let begun = Instant::now();
+        while is_at_work(&self.root)? {
+            if begun.elapsed() > LEAVING {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if self.mark.try_lock().is_err() {
             return Ok(());
         }
         stop(&self.root)

@@ -22,7 +22,8 @@ impl Operator {
         let WindowsBuild { executable, prefix } = WindowsBuild::find()?;
         let dir = tempfile::Builder::new().prefix("ibo").tempdir_in("/tmp").expect("a folder in /tmp");
         let operator = Self { dir };
-        run(Command::new("cp").arg("-a").arg(prefix).arg(operator.prefix()));
+        let copy = Path::new(REPOSITORY).join("tests/lab/wine/instrument.py");
+        run(Command::new("python3").arg("-B").arg(copy).arg(prefix).arg(operator.prefix()));
         operator.mend_the_word_start();
         // Without a server that stays, every program starts a machine anew.
         quietly(operator.wine("wineserver").arg("-p"));

@@ -263,8 +263,8 @@ fn tail_of(output: &Path) -> Vec<String> {
     tail.into()
 }
 
-/// The wrapper's process.
-fn leader_in(dir: &Path) -> Option<Leader> {
+/// The wrapper's process, when it was written down.
+pub(super) fn leader_in(dir: &Path) -> Option<Leader> {
     std::fs::read_to_string(dir.join("pid")).ok()?.trim().parse().ok()
 }
 

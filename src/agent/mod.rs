@@ -12,6 +12,8 @@ mod detach;
 mod driver;
 mod machine;
 mod measuring;
+#[cfg(windows)]
+mod orphans;
 mod output;
 #[cfg(windows)]
 mod pipe;

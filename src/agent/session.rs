@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{broadcast, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 /// Messages that may wait to be written before those who write them wait.
@@ -40,11 +40,7 @@ where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
     let (mut reader, writer) = frames::split::<S, ControllerMessage, AgentMessage>(stream);
-    let (out, outgoing) = mpsc::channel(QUEUE);
-    let mut tasks = JoinSet::new();
-    tasks.spawn(write(writer, outgoing));
-    let number = worker.session_number();
-    let mut session = Session { worker, number, out, tasks, follow: None, began: false, desks: Vec::new(), unpacking: None };
+    let mut session = Session::begin(worker, writer);
     let ended = session.listen(&mut reader).await;
     session.end().await;
     ended
@@ -69,10 +65,12 @@ struct Session {
     number: u64,
     out: Out,
     tasks: JoinSet<Result<()>>,
-    follow: Option<tokio::task::AbortHandle>,
+    follow: Option<AbortHandle>,
     /// This connection has handed over the run's plan: its word on content is final.
     began: bool,
     desks: Vec<Arc<Desk>>,
+    /// They ask for what the desks want, for as long as there is somebody to ask.
+    feeders: Vec<AbortHandle>,
     unpacking: Option<Unpacking>,
 }
 
@@ -84,6 +82,15 @@ struct Unpacking {
 }
 
 impl Session {
+    fn begin<W: AsyncWrite + Unpin + Send + 'static>(worker: Arc<Worker>, writer: Writer<W, AgentMessage>) -> Self {
+        let (out, outgoing) = mpsc::channel(QUEUE);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(write(writer, outgoing));
+        let number = worker.session_number();
+        let (desks, feeders) = (Vec::new(), Vec::new());
+        Self { worker, number, out, tasks, follow: None, began: false, desks, feeders, unpacking: None }
+    }
+
     async fn listen<R: AsyncRead + Unpin>(&mut self, reader: &mut Reader<R, ControllerMessage>) -> Result<()> {
         let mut greeted = false;
         loop {
@@ -274,7 +281,7 @@ impl Session {
         let mut calls = desk.join(self.number);
         let (number, out) = (self.number, self.out.clone());
         self.desks.push(Arc::clone(&desk));
-        self.tasks.spawn(async move {
+        let feeder = self.tasks.spawn(async move {
             loop {
                 calls.borrow_and_update();
                 for hashes in desk.needs_of(number) {
@@ -287,6 +294,7 @@ impl Session {
                 }
             }
         });
+        self.feeders.push(feeder);
     }
 
     async fn begin_pack(&mut self, header: PackHeader) -> Result<()> {
@@ -347,9 +355,8 @@ impl Session {
             desk.give_back(&cut_off);
             desk.leave(self.number);
         }
-        if let Some(follow) = self.follow.take() {
-            follow.abort();
-        }
+        // What is left to be written is written, and then the link is closed: not by those who wait for more to say.
+        self.follow.iter().chain(&self.feeders).for_each(AbortHandle::abort);
         drop(self.out);
         let _ = timeout(HEARTBEAT, async { while self.tasks.join_next().await.is_some() {} }).await;
     }
@@ -429,4 +436,26 @@ fn stored_events(worker: &Worker, run: &str, from: u64) -> Result<Vec<Event>> {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::internal("a thread of the worker broke off").because(e))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::machine::Machine;
+    use tokio::io::AsyncReadExt;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_controller_that_leaves_is_let_go_at_once_although_a_desk_could_want_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let worker = Arc::new(Worker::new(Arc::new(Machine::open(Some(folder.path())).unwrap())));
+        let (agent, mut controller) = tokio::io::duplex(4096);
+        let mut session = Session::begin(worker, Writer::new(agent));
+        session.feed(Arc::default());
+        let begun = tokio::time::Instant::now();
+        session.end().await;
+        let mut said = Vec::new();
+        controller.read_to_end(&mut said).await.unwrap();
+        assert_eq!(said, [0; 4], "an empty frame: nothing more comes");
+        assert_eq!(begun.elapsed(), std::time::Duration::ZERO);
+    }
 }

@@ -64,6 +64,8 @@ pub fn worker(root: Option<&Path>) -> Result<()> {
     let machine = Arc::new(Machine::open(root)?);
     let Some(_lock) = take_lock(&machine)? else { return Ok(()) };
     super::builds::remove_stale(&machine.home);
+    #[cfg(windows)]
+    super::orphans::end(&machine.home);
     let worker = Arc::new(Worker::new(machine));
     worker.recover()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

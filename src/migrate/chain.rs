@@ -267,11 +267,12 @@ mod tests {
         let mut told = Vec::new();
         while let Some(error) = all.pop() {
             all.extend(&error.details().others);
-            let at = error.details().position.as_ref().map(|p| format!("{}:{}", p.file.rsplit('/').next().unwrap(), p.line));
+            let at =
+                error.details().position.as_ref().map(|p| format!("{}:{}", p.file.rsplit(['/', '\\']).next().unwrap(), p.line));
             told.push(format!("{} {}", at.unwrap_or_default(), error.details().message));
         }
         told.sort();
-        let told = told.join("\n").replace(folder.to_string_lossy().as_ref(), "DIR");
+        let told = told.join("\n").replace(folder.to_string_lossy().as_ref(), "DIR").replace('\\', "/");
         insta::assert_snapshot!(told, @"
         chain.yaml:3 the version 7.2.1 is listed twice
         chain.yaml:4 `7` is not a version

@@ -1,6 +1,7 @@
 //! Wine instruments of one test: `scripts/fleet` starts and removes them.
 
 use crate::command::{Ended, Watched, wait_within};
+use crate::windows_build::WindowsBuild;
 use ibexdeploy::rehearsal::{KitShape, make_kits};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,21 +16,6 @@ pub(crate) const OLDER: &str = "26.8.0";
 pub(crate) const NEWER: &str = "26.9.0";
 /// No wait of these tests takes longer than this unless something hangs.
 const LIMIT: Duration = Duration::from_secs(120);
-
-/// The agent for Windows, or nothing and a line that says what is missing.
-fn windows_build() -> Option<PathBuf> {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder");
-    let built = std::env::var_os("IBEXDEPLOY_EXE").map_or_else(|| target.join("windows/ibexdeploy.exe"), PathBuf::from);
-    let prefix = std::env::var_os("IBEXDEPLOY_WINDOWS_TOOLCHAIN")
-        .map_or_else(|| target.join("windows/toolchain"), PathBuf::from)
-        .join("prefix/system.reg");
-    let missing = [&built, &prefix].into_iter().find(|path| !path.exists());
-    if let Some(missing) = missing {
-        eprintln!("skipped: {} is not there; scripts/build-windows makes it", missing.display());
-        return None;
-    }
-    Some(built)
-}
 
 /// Asks again until there is an answer.
 ///
@@ -54,7 +40,7 @@ impl Machines {
 
     /// The same with further options of `scripts/fleet up`.
     pub(crate) fn up_with(count: usize, transport: &str, options: &[&str]) -> Option<Self> {
-        let build = windows_build()?;
+        let build = WindowsBuild::find()?.executable;
         let dir = tempfile::Builder::new().prefix("ibw").tempdir_in("/tmp").expect("a folder in /tmp");
         make_kits(&dir.path().join("releases"), &KitShape::small().without_git()).expect("kits can be made");
         let agents = dir.path().join("agents");

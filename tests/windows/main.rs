@@ -20,4 +20,6 @@ mod service;
 mod services;
 mod ssh;
 mod tasks;
+#[path = "../support/windows_build.rs"]
+mod windows_build;
 mod winrm;

@@ -9,3 +9,5 @@ mod operator;
 mod questions;
 mod rehearsal;
 mod ssh;
+#[path = "../support/windows_build.rs"]
+mod windows_build;

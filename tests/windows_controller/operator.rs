@@ -1,6 +1,7 @@
 //! An operator's PC: a Wine prefix of its own, with ibexdeploy and a copy of the repository's inventory and playbooks.
 
 use crate::command::{Ended, wait_within};
+use crate::windows_build::WindowsBuild;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -18,26 +19,18 @@ pub(crate) struct Operator {
 impl Operator {
     /// Sets the PC up; nothing, and a line that says what is missing, where there is no Wine or no Windows build.
     pub(crate) fn new() -> Option<Self> {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder");
-        let built = std::env::var_os("IBEXDEPLOY_EXE").map_or_else(|| target.join("windows/ibexdeploy.exe"), PathBuf::from);
-        let prefix = std::env::var_os("IBEXDEPLOY_WINDOWS_TOOLCHAIN")
-            .map_or_else(|| target.join("windows/toolchain"), PathBuf::from)
-            .join("prefix");
-        let missing = [&built, &prefix.join("system.reg")].into_iter().find(|path| !path.exists()).cloned();
-        if let Some(missing) = missing {
-            eprintln!("skipped: {} is not there; scripts/build-windows makes it", missing.display());
-            return None;
-        }
+        let WindowsBuild { executable, prefix } = WindowsBuild::find()?;
         let dir = tempfile::Builder::new().prefix("ibo").tempdir_in("/tmp").expect("a folder in /tmp");
         let operator = Self { dir };
-        run(Command::new("cp").arg("-a").arg(prefix).arg(operator.prefix()));
+        let copy = Path::new(REPOSITORY).join("tests/lab/wine/instrument.py");
+        run(Command::new("python3").arg("-B").arg(copy).arg(prefix).arg(operator.prefix()));
         operator.mend_the_word_start();
         // Without a server that stays, every program starts a machine anew.
         quietly(operator.wine("wineserver").arg("-p"));
         let told = ["reg", "add", r"HKCU\Software\Wine\DllOverrides", "/v", "start.exe", "/d", "native", "/f"];
         quietly(operator.wine("wine").args(told));
         std::fs::create_dir_all(operator.program().parent().expect("a folder")).expect("a folder");
-        run(Command::new("cp").arg(built).arg(operator.program()));
+        run(Command::new("cp").arg(executable).arg(operator.program()));
         std::fs::create_dir_all(operator.repository()).expect("a folder");
         for part in ["inventory", "playbooks", "docs"] {
             run(Command::new("cp").arg("-r").arg(Path::new(REPOSITORY).join(part)).arg(operator.repository()));

@@ -43,7 +43,12 @@ pub(super) struct Leader {
 
 impl Leader {
     pub(super) fn of(child: &Child) -> Self {
-        Self { pid: child.id(), begun: system::begun(child.id()) }
+        Self::now(child.id())
+    }
+
+    /// The process that has this number now.
+    pub(super) fn now(pid: u32) -> Self {
+        Self { pid, begun: system::begun(pid) }
     }
 
     /// True while the process is there.
@@ -94,7 +99,7 @@ mod tests {
 
     #[test]
     fn another_process_of_the_same_number_is_not_taken_for_it() {
-        let this = Leader { pid: std::process::id(), begun: system::begun(std::process::id()) };
+        let this = Leader::now(std::process::id());
         assert!(this.is_alive());
         let other = this.begun.map(|begun| Leader { begun: Some(begun + 1), ..this });
         assert!(other.is_none_or(|other| !other.is_alive()));

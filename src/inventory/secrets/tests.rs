@@ -34,8 +34,8 @@ fn one_newline_at_the_end_goes() -> Result<()> {
 
 #[test]
 fn the_environment_gives_a_value_or_says_what_is_missing() -> Result<()> {
-    // Cargo sets this one for every test.
-    assert_eq!(value(SecretSource::Env("CARGO_PKG_NAME".to_owned()))?, "ibexdeploy");
+    // Every process has this one.
+    assert_eq!(value(SecretSource::Env("PATH".to_owned()))?, std::env::var("PATH").unwrap());
     let error = value(SecretSource::Env("IBEXDEPLOY_NOT_SET".to_owned())).unwrap_err();
     assert_eq!(error.to_string(), "the secret `key` comes from the environment variable IBEXDEPLOY_NOT_SET, which is not set");
     assert_eq!(error.details().next.as_deref(), Some("set IBEXDEPLOY_NOT_SET and run the command again"));

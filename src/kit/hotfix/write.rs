@@ -7,9 +7,9 @@ use crate::yaml;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use zip::ZipWriter;
 use zip::result::ZipError;
 use zip::write::SimpleFileOptions;
+use zip::{System, ZipWriter};
 
 /// A file for an archive.
 #[derive(Debug, Clone)]
@@ -62,5 +62,7 @@ pub fn write(archive: &Path, head: &Head, mut entries: Vec<Entry>) -> Result<()>
 }
 
 fn options(executable: bool, size: u64) -> SimpleFileOptions {
-    SimpleFileOptions::default().unix_permissions(if executable { 0o755 } else { 0o644 }).large_file(size >= u64::from(u32::MAX))
+    // On every system: as Windows' own entries have it there is no place for what may be run.
+    let mode = if executable { 0o755 } else { 0o644 };
+    SimpleFileOptions::default().system(System::Unix).unix_permissions(mode).large_file(size >= u64::from(u32::MAX))
 }

@@ -1,7 +1,11 @@
-"""A Wine prefix as an instrument: made from the template of scripts/build-windows, started, ended, removed."""
+"""A Wine prefix as an instrument: made from the template of scripts/build-windows, started, ended, removed.
+
+    python3 instrument.py FROM TO     copies a prefix, and no more
+"""
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -74,17 +78,8 @@ class Instrument:
         half = self.prefix.with_name(f".half-{self.prefix.name}")
         shutil.rmtree(half, ignore_errors=True)
         half.parent.mkdir(parents=True, exist_ok=True)
-        half.mkdir()
-        for source in template.prefix.iterdir():
-            if source.name != "drive_c":
-                copy(source, half)
+        copy_prefix(template.prefix, half)
         windows = half / "drive_c/windows"
-        windows.mkdir(parents=True)
-        for source in (template.prefix / "drive_c").iterdir():
-            if source.name != "windows":
-                copy(source, windows.parent)
-        for source in (template.prefix / "drive_c/windows").iterdir():
-            copy(source, windows, link=source.name in SHARED)
         # No other drive: what is not on C: is no part of the machine.
         for link in (half / "dosdevices").iterdir():
             if link.name != "c:":
@@ -170,6 +165,20 @@ class Instrument:
         return found
 
 
+def copy_prefix(source, target):
+    """What is only read is not there twice: the whole has 700 MB."""
+    windows = target / "drive_c/windows"
+    windows.mkdir(parents=True)
+    for entry in source.iterdir():
+        if entry.name != "drive_c":
+            copy(entry, target)
+    for entry in (source / "drive_c").iterdir():
+        if entry.name != "windows":
+            copy(entry, windows.parent)
+    for entry in (source / "drive_c/windows").iterdir():
+        copy(entry, windows, link=entry.name in SHARED)
+
+
 def copy(source, folder, link=False):
     """With `link` the files are the same ones, where both lie on one disk."""
     ways = [["cp", "-a", "--link"], ["cp", "-a"]] if link else [["cp", "-a"]]
@@ -179,3 +188,7 @@ def copy(source, folder, link=False):
             return
         shutil.rmtree(Path(folder) / source.name, ignore_errors=True)
     raise WineError(f"{source} cannot be copied: {done.stderr.strip()}")
+
+
+if __name__ == "__main__":
+    copy_prefix(Path(sys.argv[1]), Path(sys.argv[2]))

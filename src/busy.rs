@@ -18,9 +18,13 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(2
 const ACCESS_DENIED: i32 = 5;
 const OPEN_ELSEWHERE: [i32; 2] = [32, 33];
 
-/// True for what Windows says about a file that somebody has open.
+/// ERROR_INTERNAL_ERROR, ERROR_NO_SYSTEM_RESOURCES: a process that could not be made just now. Nothing of it has run.
+const OUT_OF_SORTS: [i32; 2] = [1359, 1450];
+
+/// True for what Windows says about a file that somebody has open, and when it cannot do something just now.
 pub(crate) fn is_busy(error: &io::Error) -> bool {
-    cfg!(windows) && error.raw_os_error().is_some_and(|code| code == ACCESS_DENIED || OPEN_ELSEWHERE.contains(&code))
+    let passes = |code| code == ACCESS_DENIED || OPEN_ELSEWHERE.contains(&code) || OUT_OF_SORTS.contains(&code);
+    cfg!(windows) && error.raw_os_error().is_some_and(passes)
 }
 
 /// Does what may be refused because somebody has a file open, again and again until it is done, the limit has come, or

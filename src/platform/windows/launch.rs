@@ -6,6 +6,7 @@ use super::rights::{own_account, sid_of_account, user_of_token};
 use super::system::{last_error, raw, wide};
 use super::volumes::{plain, plain_argument};
 use super::{machine, system};
+use crate::busy::{PATIENCE, patiently};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -95,40 +96,42 @@ impl Launch<'_> {
         let application = application.as_ref().map_or(std::ptr::null(), Vec::as_ptr);
         let folder = folder.as_ref().map_or(std::ptr::null(), Vec::as_ptr);
         let (none, info) = (std::ptr::null(), &raw const start.StartupInfo);
-        // SAFETY: all texts end with a zero and live through the call; the line may be written to; block, attributes and
-        // handles live through it as well; the start information is the extended one, as the flags say.
-        let created = unsafe {
-            match self.token {
-                Some(token) => CreateProcessAsUserW(
-                    raw(token),
-                    application,
-                    line.as_mut_ptr(),
-                    none,
-                    none,
-                    1,
-                    flags,
-                    block.as_ptr().cast(),
-                    folder,
-                    info,
-                    &raw mut made,
-                ),
-                None => CreateProcessW(
-                    application,
-                    line.as_mut_ptr(),
-                    none,
-                    none,
-                    1,
-                    flags,
-                    block.as_ptr().cast(),
-                    folder,
-                    info,
-                    &raw mut made,
-                ),
-            }
+        let mut create = || {
+            // SAFETY: all texts end with a zero and live through the call; the line may be written to; block, attributes and
+            // handles live through it as well; the start information is the extended one, as the flags say.
+            let created = unsafe {
+                match self.token {
+                    Some(token) => CreateProcessAsUserW(
+                        raw(token),
+                        application,
+                        line.as_mut_ptr(),
+                        none,
+                        none,
+                        1,
+                        flags,
+                        block.as_ptr().cast(),
+                        folder,
+                        info,
+                        &raw mut made,
+                    ),
+                    None => CreateProcessW(
+                        application,
+                        line.as_mut_ptr(),
+                        none,
+                        none,
+                        1,
+                        flags,
+                        block.as_ptr().cast(),
+                        folder,
+                        info,
+                        &raw mut made,
+                    ),
+                }
+            };
+            if created == 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
         };
-        if created == 0 {
-            return Err(last_error(format!("start `{text}`")));
-        }
+        // A virus scanner may have the program open, which is new; and what was not made has run nothing.
+        patiently(PATIENCE, &mut create).cannot(|| format!("start `{text}`"))?;
         // SAFETY: two fresh handles that nobody else closes.
         let (process, thread) =
             unsafe { (OwnedHandle::from_raw_handle(made.hProcess), OwnedHandle::from_raw_handle(made.hThread)) };

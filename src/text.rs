@@ -118,6 +118,9 @@ impl Text {
     }
 
     fn check(&self, text: &str) -> Result<()> {
+        if self.form != Form::Latin1 {
+            return Ok(());
+        }
         match text.chars().find(|c| !self.can_hold(*c)) {
             Some(c) => Err(Error::bad_input(format!("the file is Latin-1, which has no {c:?}")).next("use other characters")),
             None => Ok(()),

@@ -348,7 +348,7 @@ impl<'a> Parser<'a> {
         {
             return Err(self.wrong(span.start, e));
         }
-        let blank = part.trim_ascii().is_empty() || part.trim().is_empty();
+        let blank = part.trim().is_empty();
         match self.holder() {
             None if blank || part.trim_matches('\u{feff}').is_empty() => {}
             None => return Err(self.wrong(span.start, "there is text outside of the outermost element")),

@@ -47,14 +47,7 @@ impl Pattern {
         let made = tempfile::tempdir_in(folder).cannot(|| format!("make a folder in {}", folder.display()))?;
         let pattern = Self(made);
         let (tree, remote) = (pattern.tree(), pattern.remote());
-        for folder in [&tree, &remote] {
-            std::fs::create_dir_all(folder).cannot(|| format!("make the folder {}", folder.display()))?;
-        }
-        run(&remote, &["init", "--quiet", "--bare", "--template="])?;
-        run(&tree, &["init", "--quiet", "--template="])?;
-        run(&tree, &["config", "core.autocrlf", "false"])?;
-        run(&tree, &["remote", "add", "origin", &remote.display().to_string()])?;
-        run(&tree, &["symbolic-ref", "HEAD", "refs/heads/master"])?;
+        begin(&tree, &remote)?;
         commit(&tree, &SHARED, "The beginning")?;
         commit(&tree, &ADDED, "Added by somebody else")?;
         run(&tree, &["push", "--quiet", "--set-upstream", "origin", "master"])?;
@@ -89,14 +82,7 @@ pub(super) fn make(sandbox: &Sandbox, pattern: &Pattern) -> Result<()> {
         return Ok(());
     }
     let (tree, remote) = (sandbox.place("settings")?, sandbox.root.join("remotes").join("settings.git"));
-    for folder in [&tree, &remote] {
-        std::fs::create_dir_all(folder).cannot(|| format!("make the folder {}", folder.display()))?;
-    }
-    run(&remote, &["init", "--quiet", "--bare", "--template="])?;
-    run(&tree, &["init", "--quiet", "--template="])?;
-    run(&tree, &["config", "core.autocrlf", "false"])?;
-    run(&tree, &["remote", "add", "origin", &remote.display().to_string()])?;
-    run(&tree, &["symbolic-ref", "HEAD", "refs/heads/master"])?;
+    begin(&tree, &remote)?;
     commit(&tree, &COMMON, "The beginning")?;
     let branch = sandbox.spec.name.as_str();
     run(&tree, &["checkout", "--quiet", "-b", branch])?;
@@ -129,6 +115,18 @@ pub fn make_remote(remote: &Path) -> Result<()> {
     run(remote, &["symbolic-ref", "HEAD", "refs/heads/master"])?;
     run(&tree, &["push", "--quiet", &remote.display().to_string(), "master"])?;
     std::fs::remove_dir_all(&tree).cannot(|| format!("remove {}", tree.display()))
+}
+
+/// A work tree without a commit, to be on `master`, and its bare remote.
+fn begin(tree: &Path, remote: &Path) -> Result<()> {
+    for folder in [tree, remote] {
+        std::fs::create_dir_all(folder).cannot(|| format!("make the folder {}", folder.display()))?;
+    }
+    run(remote, &["init", "--quiet", "--bare", "--template="])?;
+    run(tree, &["init", "--quiet", "--template="])?;
+    run(tree, &["config", "core.autocrlf", "false"])?;
+    run(tree, &["remote", "add", "origin", &remote.display().to_string()])?;
+    run(tree, &["symbolic-ref", "HEAD", "refs/heads/master"])
 }
 
 fn commit(tree: &Path, files: &[(&str, &str)], message: &str) -> Result<()> {

@@ -2,6 +2,7 @@
 //! back again; damaged.
 
 use crate::support::{Ended, Fleet};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -49,6 +50,14 @@ pub(super) fn listed(fleet: &Fleet) -> Vec<serde_json::Value> {
     assert_eq!(asked.code, 0, "{}", asked.story());
     let rows: serde_json::Value = serde_json::from_str(&asked.stdout).expect("a document");
     rows[0]["backups"].as_array().expect("a list").clone()
+}
+
+/// A file of the server that nothing can make smaller.
+pub(crate) fn make_large(fleet: &Fleet, bytes: u64) -> PathBuf {
+    let file = fleet.server(NAME).join("ioc/large.bin");
+    let mut random = std::fs::File::open("/dev/urandom").expect("random bytes").take(bytes);
+    std::io::copy(&mut random, &mut std::fs::File::create(&file).expect("a file")).expect("a large file");
+    file
 }
 
 #[test]

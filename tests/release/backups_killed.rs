@@ -1,25 +1,16 @@
 //! `kill -9` of the worker while it makes a backup, puts one back, or moves an old one to the share: what comes next goes on,
 //! and no backup that was good is lost.
 
-use crate::backups::{expect_whole, listed, names_in, old, only_backup, well_or_nothing};
+use crate::backups::{expect_whole, listed, make_large, names_in, old, only_backup, well_or_nothing};
 use crate::kill::machine::{installed, is_free, journal, kill, outcome, signal, wait_for, workers};
 use crate::kill::traced::{Death, RENAMES};
 use crate::support::Fleet;
 use crate::support::sandbox::differences;
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const NAME: &str = "NDXLARMOR";
-
-/// A file of the server that nothing can make smaller.
-fn make_large(fleet: &Fleet, bytes: u64) -> PathBuf {
-    let file = fleet.server(NAME).join("ioc/large.bin");
-    let mut random = std::fs::File::open("/dev/urandom").expect("random bytes").take(bytes);
-    std::io::copy(&mut random, &mut std::fs::File::create(&file).expect("a file")).expect("a large file");
-    file
-}
 
 #[test]
 fn a_backup_whose_worker_is_killed_in_the_middle_is_made_again() {

@@ -42,17 +42,20 @@ fn a_program_that_fills_the_disk_is_taken_back() {
     assert!(fleet.ibex(NAME).is_some(), "IBEX runs again");
 }
 
+/// Once IBEX is stopped something fills the disk for good.
+pub(crate) fn fill_when_stopped(fleet: &Fleet, name: &str) {
+    let stop = fleet.server(name).join("stop_ibex_server.bat");
+    let mut script = std::fs::OpenOptions::new().append(true).open(stop).expect("the script");
+    writeln!(script, "dd if=/dev/zero of=\"$var/filler\" bs=4096 2>/dev/null\nexit 0").expect("a longer script");
+}
+
 #[test]
 fn a_disk_that_fills_up_during_the_outage_ends_in_the_old_release() {
     let fleet = Fleet::new(&ibexdeploy::rehearsal::KitShape::small().without_git());
     fleet.make(&[NAME]);
     let Some(_disk) = SmallDisk::under(&fleet, NAME, 8_000_000) else { return };
     // Once IBEX is stopped something fills the disk for good, so that the new release cannot start.
-    let stop = fleet.server(NAME).join("stop_ibex_server.bat");
-    let mut script = std::fs::OpenOptions::new().append(true).open(stop).expect("the script");
-    writeln!(script, "dd if=/dev/zero of=\"$var/filler\" bs=4096 2>/dev/null\nexit 0").expect("a longer script");
-    // A file that is open for writing cannot be run.
-    drop(script);
+    fill_when_stopped(&fleet, NAME);
     fleet.start_ibex(NAME);
     let before = fleet.apps(NAME);
     let ended = fleet.run(&["release", NAME, "--yes"]);

@@ -1,23 +1,15 @@
 //! Disks that are too small, or fill up, while a backup is put back or an old one goes to the share.
 
-use crate::backups::{expect_whole, listed, names_in, old, well_or_nothing};
+use crate::backups::{expect_whole, listed, make_large, names_in, old, well_or_nothing};
+use crate::disk::fill_when_stopped;
 use crate::kill::machine::installed;
 use crate::kill::traced::{clear, paused_at};
 use crate::support::sandbox::differences;
 use crate::support::{Ended, Fleet, SmallDisk};
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 const NAME: &str = "NDXLARMOR";
-
-/// A file of the server that nothing can make smaller.
-fn make_large(fleet: &Fleet, bytes: u64) -> PathBuf {
-    let file = fleet.server(NAME).join("ioc/large.bin");
-    let mut random = std::fs::File::open("/dev/urandom").expect("random bytes").take(bytes);
-    std::io::copy(&mut random, &mut std::fs::File::create(&file).expect("a file")).expect("a large file");
-    file
-}
 
 /// An instrument with a backup on another disk, and a file that was changed since.
 fn with_backup() -> Fleet {
@@ -76,11 +68,7 @@ fn a_disk_that_fills_up_during_the_outage_of_a_restore_ends_as_before_it() {
     let fleet = with_backup();
     let Some(_disk) = SmallDisk::under(&fleet, NAME, 12_000_000) else { return };
     // Once IBEX is stopped something fills the disk for good, so that nothing can start on what is put back.
-    let stop = fleet.server(NAME).join("stop_ibex_server.bat");
-    let mut script = std::fs::OpenOptions::new().append(true).open(stop).expect("the script");
-    writeln!(script, "dd if=/dev/zero of=\"$var/filler\" bs=4096 2>/dev/null\nexit 0").expect("a longer script");
-    // A file that is open for writing cannot be run.
-    drop(script);
+    fill_when_stopped(&fleet, NAME);
     fleet.start_ibex(NAME);
     let before = fleet.apps(NAME);
     let ended = fleet.run(&["restore", NAME, "--yes"]);

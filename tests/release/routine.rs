@@ -1,7 +1,7 @@
 //! What a site adds to a release by variables: log rotation, its own proof, a checker of configurations, Kafka topics.
 
 use crate::support::{Ended, Fleet};
-use serde_json::Value;
+use crate::switch::tasks;
 
 const NAME: &str = "NDXLARMOR";
 
@@ -21,13 +21,6 @@ fn release(fleet: &Fleet) -> Ended {
     fleet.run(&[&["release", NAME, "--yes"][..], &ROUTINE].concat())
 }
 
-/// The tasks of the instrument's scheduler.
-fn tasks(fleet: &Fleet) -> Vec<Value> {
-    let state = std::fs::read_to_string(fleet.root(NAME).join(".ibexdeploy/sandbox.json")).expect("the state");
-    let state: Value = serde_json::from_str(&state).expect("JSON");
-    state["tasks"].as_array().cloned().unwrap_or_default()
-}
-
 #[test]
 fn the_sites_own_proof_decides_and_its_checker_only_speaks() {
     let fleet = Fleet::running(&[NAME]);
@@ -38,15 +31,14 @@ fn the_sites_own_proof_decides_and_its_checker_only_speaks() {
     assert_eq!((ended.code, ended.outcome(NAME).as_str()), (1, "rolled_back"), "{}", ended.story());
     assert!(ended.stdout.contains("the site's own proof"), "{}", ended.story());
     assert!(fleet.apps(NAME) == before, "all is as before");
-    assert_eq!((tasks(&fleet), root.join("topics").exists()), (vec![], false), "{}", ended.story());
+    assert_eq!((tasks(&fleet).len(), root.join("topics").exists()), (0, false), "{}", ended.story());
 
     std::fs::write(root.join("blocks_are_logged"), "").expect("a file");
     let ended = release(&fleet);
     assert_eq!((ended.code, ended.outcome(NAME).as_str()), (0, "changed"), "{}", ended.story());
     assert!(ended.stdout.contains("a block has no PV"), "the report shows what the checker says: {}", ended.story());
     assert_eq!(std::fs::read_to_string(root.join("topics")).expect("topics"), "LARMOR_events\n");
-    let tasks_now = tasks(&fleet);
-    assert_eq!((&tasks_now[0]["name"], &tasks_now[0]["daily"]), (&"ibexdeploy\\log rotation".into(), &"03:30".into()));
+    assert_eq!(tasks(&fleet)["ibexdeploy\\log rotation"]["daily"], "03:30");
 
     let back = fleet.run(&["rollback", NAME, "--yes"]);
     assert_eq!((back.code, tasks(&fleet).len()), (0, 0), "{}", back.story());

@@ -302,7 +302,7 @@ fn a_worker_killed_in_any_step_ends_with_ibex_and_without_seci() {
 }
 
 /// The tasks of the sandbox's scheduler, by name.
-fn tasks(fleet: &Fleet) -> BTreeMap<String, Value> {
+pub(crate) fn tasks(fleet: &Fleet) -> BTreeMap<String, Value> {
     let state = std::fs::read_to_string(fleet.root(NAME).join(".ibexdeploy/sandbox.json")).expect("the state");
     let state: Value = serde_json::from_str(&state).expect("JSON");
     let tasks = state["tasks"].as_array().cloned().unwrap_or_default();

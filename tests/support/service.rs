@@ -14,7 +14,7 @@ pub(crate) const USER: &str = "deploy";
 pub(crate) const PASSWORD: &str = "Pass-w0rd";
 
 /// The Python that has what the service needs; `scripts/test` makes it.
-fn python() -> Option<PathBuf> {
+pub(crate) fn python() -> Option<PathBuf> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder");
     let python = target.join("lab/bin/python");
     let found = python.exists();

@@ -6,7 +6,7 @@ use crate::support::{PASSWORD, Service, Settings, Site, USER, certificates};
 const NAME: &str = "NDXLOQ";
 
 /// The instrument is not reached; gives the error of its one line, and that no password is in what was said.
-fn refused(site: &Site) -> String {
+pub(crate) fn refused(site: &Site) -> String {
     let ended = site.run(&["status", NAME]);
     assert_ne!(ended.code, 0, "{}", ended.story());
     let text = site.command(&["status", NAME, "--output", "plain"]).output().expect("the binary runs");
@@ -17,7 +17,7 @@ fn refused(site: &Site) -> String {
     told
 }
 
-fn reached(site: &Site) -> Ended {
+pub(crate) fn reached(site: &Site) -> Ended {
     let ended = site.run(&["status", NAME]);
     assert_eq!(ended.code, 0, "{}", ended.story());
     ended

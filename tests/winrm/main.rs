@@ -3,6 +3,7 @@
 #![cfg(test)]
 #![cfg(target_os = "linux")]
 
+mod bindings;
 #[path = "../support/command.rs"]
 mod command;
 mod damage;

@@ -198,7 +198,7 @@ pub(crate) fn certificates(folder: &Path) -> Certificates {
     }
 }
 
-fn openssl(arguments: &[&str]) -> String {
+pub(crate) fn openssl(arguments: &[&str]) -> String {
     let output = Command::new("openssl").args(arguments).stdin(Stdio::null()).output().expect("openssl runs");
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()

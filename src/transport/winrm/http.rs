@@ -1,6 +1,7 @@
 //! One HTTP/1.1 connection to a WinRM service. It is never shared and never replaced behind anybody's back: who logged on
 //! is a property of the connection, and so are the keys that seal its messages.
 
+use super::binding;
 use super::endpoint::Endpoint;
 use super::tls;
 use crate::error::{Error, ErrorKind, Result};
@@ -27,6 +28,8 @@ pub(super) struct Wire {
     place: String,
     host: String,
     path: &'static str,
+    /// What says in a logon that it belongs to this connection, over TLS.
+    binding: Option<Vec<u8>>,
     /// Serves the connection; ends with it.
     _serving: JoinSet<()>,
 }
@@ -61,12 +64,17 @@ impl Wire {
     pub(super) async fn open(endpoint: &Endpoint) -> Result<Self> {
         let stream = dial(endpoint).await?;
         match &endpoint.tls {
-            None => Self::over(endpoint, stream).await,
-            Some(tls) => Self::over(endpoint, tls::secure(endpoint, tls, stream).await?).await,
+            None => Self::over(endpoint, stream, None).await,
+            Some(tls) => {
+                let stream = tls::secure(endpoint, tls, stream).await?;
+                let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                let binding = certificate.and_then(|certificate| binding::of(certificate));
+                Self::over(endpoint, stream, binding).await
+            }
         }
     }
 
-    async fn over<S>(endpoint: &Endpoint, stream: S) -> Result<Self>
+    async fn over<S>(endpoint: &Endpoint, stream: S, binding: Option<Vec<u8>>) -> Result<Self>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -77,7 +85,12 @@ impl Wire {
             // What goes wrong here, the request that is under way is told as well.
             let _ = connection.await;
         });
-        Ok(Self { sender, host: place.clone(), place, path: "/wsman", _serving: serving })
+        Ok(Self { sender, host: place.clone(), place, path: "/wsman", binding, _serving: serving })
+    }
+
+    /// What a logon over this connection has to say of it (SEC_CHANNEL_BINDINGS); nothing without TLS.
+    pub(super) fn binding(&self) -> Option<&[u8]> {
+        self.binding.as_deref()
     }
 
     /// Sends one message and waits for its answer, within `limit`.

@@ -1,6 +1,7 @@
 //! The transport to a machine with WinRM (Windows Remote Management): the agent is a program in one of its shells, and the
 //! shell's streams are the agent's own stream.
 
+mod binding;
 mod bring;
 mod clixml;
 mod connection;

@@ -58,7 +58,8 @@ pub(super) async fn log_on(endpoint: &Endpoint, wire: &mut Wire, limit: Duration
         .map_err(|e| failed(endpoint, &e))?;
     let mut input = Vec::new();
     for _ in 0..MOST_LEGS {
-        let (token, done) = step(endpoint, &mut negotiate, &mut credentials, input).await?;
+        let binding = wire.binding().filter(|_| !negotiate.negotiated_protocol().is_kerberos());
+        let (token, done) = step(endpoint, &mut negotiate, &mut credentials, heard(input, binding)).await?;
         if token.is_empty() && done {
             return finish(endpoint, negotiate);
         }
@@ -97,15 +98,25 @@ fn client(with: Mechanisms, kdc: Option<&str>) -> sspi::Result<Negotiate> {
     Negotiate::new_client(config)
 }
 
+/// What a step is made from: the service's message, and which channel it came over.
+///
+/// The first step hears nothing yet. NTLM says the channel in its second message; Kerberos would in its first, but the library
+/// writes the option that goes with it as two bytes in the place of four (sspi 0.23, `KERB_AP_OPTIONS_CBT`), and MIT's service
+/// refuses the ticket then.
+fn heard(message: Vec<u8>, binding: Option<&[u8]>) -> Vec<SecurityBuffer> {
+    let binding = binding.filter(|_| !message.is_empty());
+    let binding = binding.map(|binding| SecurityBuffer::new(binding.to_vec(), BufferType::ChannelBindings));
+    std::iter::once(SecurityBuffer::new(message, BufferType::Token)).chain(binding).collect()
+}
+
 /// One message of ours; true when there is nothing more to hear.
 async fn step(
     endpoint: &Endpoint,
     negotiate: &mut Negotiate,
     credentials: &mut AcquireCredentialsHandleResult<Option<CredentialsBuffers>>,
-    input: Vec<u8>,
+    mut input: Vec<SecurityBuffer>,
 ) -> Result<(Vec<u8>, bool)> {
     let target = format!("HTTP/{}", endpoint.host);
-    let mut input = [SecurityBuffer::new(input, BufferType::Token)];
     let mut output = [SecurityBuffer::new(Vec::new(), BufferType::Token)];
     let status = {
         let mut builder = negotiate

@@ -1,9 +1,17 @@
 //! Why a WinRM service says 401, as far as it can be known from here.
 
-use super::endpoint::{Endpoint, Logon};
+use super::endpoint::{Endpoint, Logon, Mechanisms};
 use super::http::Answer;
 use crate::error::{Error, ErrorKind};
 use hyper::header::WWW_AUTHENTICATE;
+
+/// Another reason of a refusal, over HTTPS with NTLM, which says what certificate was seen.
+const ANOTHER_CERTIFICATE: &str =
+    "or something between opens the connection and shows a certificate of its own: the service is told which one came here";
+
+/// The same with Kerberos, which does not say it.
+const STRICT: &str = "or its CbtHardeningLevel is Strict, which lets nobody in with Kerberos over HTTPS from here: `auth: ntlm`, or Kerberos \
+                      over HTTP, where each message is sealed";
 
 /// The error of an answer 401.
 pub(super) fn explain(endpoint: &Endpoint, answer: &Answer) -> Error {
@@ -36,10 +44,17 @@ pub(super) fn explain(endpoint: &Endpoint, answer: &Answer) -> Error {
         Logon::Basic { .. } => error.next(
             "see that name and password are right: Basic takes local accounts only, and no domain in front of the name",
         ),
-        Logon::Negotiate { .. } => error.next(
-            "see that name and password are right and the account is neither locked nor disabled; a local administrator other than \
-             `Administrator` needs LocalAccountTokenFilterPolicy=1 there (docs/windows.md)",
-        ),
+        Logon::Negotiate { with, .. } => {
+            let error = error.next(
+                "see that name and password are right and the account is neither locked nor disabled; a local administrator other \
+                 than `Administrator` needs LocalAccountTokenFilterPolicy=1 there (docs/windows.md)",
+            );
+            match with {
+                _ if endpoint.tls.is_none() => error,
+                Mechanisms::Ntlm => error.because(ANOTHER_CERTIFICATE),
+                Mechanisms::Kerberos | Mechanisms::KerberosOrNtlm => error.because(STRICT),
+            }
+        }
     }
 }
 

@@ -193,6 +193,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.info["leg"] = len(raw)
             self.reply(401, headers=[("WWW-Authenticate", f"{offered} {base64.b64encode(out or b'').decode()}")])
             return False
+        if self.server.tls and state.OPT.cbt == "strict" and self.ctx.negotiated_protocol == "kerberos" and not self.says_channel():
+            return self.deny("no channel bindings")
         self.user = self.ctx.client_principal or "?"
         self.info["authenticated"] = self.ctx.negotiated_protocol
         if out:
@@ -205,6 +207,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if proto != "ntlm" and not state.OPT.kerberos:
             opts = spnego.NegotiateOptions.use_negotiate if hasattr(spnego.NegotiateOptions, "use_negotiate") else opts
         return spnego.server(hostname=state.OPT.spn_host, service=state.OPT.spn_service, protocol=proto, options=opts)
+
+    def says_channel(self):
+        """MIT's library tells with a flag whether a ticket came with bindings (GSS_C_CHANNEL_BOUND_FLAG); pyspnego does not pass it on."""
+        context = getattr(self.ctx, "_context", self.ctx)
+        return bool(int(getattr(context, "_context", context).actual_flags) & 2048)
 
     def bindings(self, raw):
         if not self.server.tls or state.OPT.cbt == "none":

@@ -3,6 +3,8 @@
 
 use crate::busy;
 use crate::error::{Error, ErrorKind, IoContext, Result};
+#[cfg(windows)]
+use crate::platform::windows::system::make_writable;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{DirEntry, File};
@@ -102,17 +104,6 @@ fn remove_tree(folder: &Path) -> std::io::Result<()> {
         }
         done => done,
     }
-}
-
-/// Takes the mark of a read-only file away. False when it has none.
-#[cfg(windows)]
-fn make_writable(path: &Path) -> std::io::Result<bool> {
-    let mut rights = std::fs::symlink_metadata(path)?.permissions();
-    if !rights.readonly() {
-        return Ok(false);
-    }
-    rights.set_readonly(false);
-    std::fs::set_permissions(path, rights).map(|()| true)
 }
 
 /// Writes what can be made anew, such as a cache: a power cut may lose it.

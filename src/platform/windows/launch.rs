@@ -1,9 +1,10 @@
 //! Starting programs by hand. The standard library's way hands every inheritable handle on, cannot start a program as
 //! somebody else, and cannot put it into a job before it runs.
 
+use self::create::Creation;
 use super::quoting;
 use super::rights::{own_account, sid_of_account, user_of_token};
-use super::system::{last_error, raw, wide};
+use super::system::{last_error, raw};
 use super::volumes::{plain, plain_argument};
 use super::{machine, system};
 use crate::busy::{PATIENCE, patiently};
@@ -16,21 +17,16 @@ use std::path::{Path, PathBuf};
 use windows_sys::Win32::Foundation::{DUPLICATE_SAME_ACCESS, DuplicateHandle, ERROR_PRIVILEGE_NOT_HELD, HANDLE, WAIT_OBJECT_0};
 use windows_sys::Win32::System::Environment::{CreateEnvironmentBlock, DestroyEnvironmentBlock};
 use windows_sys::Win32::System::JobObjects::{
-    AssignProcessToJobObject, CreateJobObjectW, IsProcessInJob, JOB_OBJECT_LIMIT_BREAKAWAY_OK,
-    JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE, JOBOBJECT_EXTENDED_LIMIT_INFORMATION, JobObjectExtendedLimitInformation,
-    SetInformationJobObject,
+    CreateJobObjectW, IsProcessInJob, JOB_OBJECT_LIMIT_BREAKAWAY_OK, JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE,
+    JOBOBJECT_EXTENDED_LIMIT_INFORMATION, JobObjectExtendedLimitInformation, SetInformationJobObject,
 };
 use windows_sys::Win32::System::RemoteDesktop::WTSQueryUserToken;
 use windows_sys::Win32::System::Threading::{
-    CREATE_BREAKAWAY_FROM_JOB, CREATE_NEW_PROCESS_GROUP, CREATE_NO_WINDOW, CREATE_SUSPENDED, CREATE_UNICODE_ENVIRONMENT,
-    CreateProcessAsUserW, CreateProcessW, DETACHED_PROCESS, DeleteProcThreadAttributeList, EXTENDED_STARTUPINFO_PRESENT,
-    GetCurrentProcess, GetExitCodeProcess, INFINITE, InitializeProcThreadAttributeList, PROC_THREAD_ATTRIBUTE_HANDLE_LIST,
-    PROCESS_INFORMATION, ResumeThread, STARTF_USESTDHANDLES, STARTUPINFOEXW, STARTUPINFOW, TerminateProcess,
-    UpdateProcThreadAttribute, WaitForSingleObject,
+    CREATE_BREAKAWAY_FROM_JOB, CREATE_NEW_PROCESS_GROUP, CREATE_NO_WINDOW, DETACHED_PROCESS, GetCurrentProcess,
+    GetExitCodeProcess, INFINITE, WaitForSingleObject,
 };
 
-/// The desktop of a session that people see.
-const DESKTOP: &str = "winsta0\\default";
+mod create;
 
 /// Extensions of programs that are found without one, in this order.
 const EXTENSIONS: [&str; 4] = ["exe", "com", "bat", "cmd"];
@@ -72,80 +68,28 @@ impl Launch<'_> {
         })?;
         let text = program.to_string_lossy().into_owned();
         let args: Vec<String> = self.args.iter().map(|arg| plain_argument(arg)).collect();
-        let mut line = wide(quoting::line_of(&text, &args)?);
-        let application = quoting::is_batch(&text).then(|| wide(system_folder().join("cmd.exe")));
-        let folder = self.folder.map(|folder| wide(plain(folder)));
-        let streams: Vec<OwnedHandle> = self.streams.iter().map(|stream| inheritable(*stream)).collect::<Result<_>>()?;
-        let mut handles: Vec<HANDLE> = streams.iter().map(AsRawHandle::as_raw_handle).collect();
-        let attributes = Attributes::with_handles(&mut handles)?;
-        let mut desktop = wide(DESKTOP);
-        // SAFETY: a plain structure, for which all zeros are a value.
-        let mut start: STARTUPINFOEXW = unsafe { std::mem::zeroed() };
-        start.StartupInfo.cb = size_of::<STARTUPINFOEXW>() as u32;
-        start.StartupInfo.dwFlags = STARTF_USESTDHANDLES;
-        [start.StartupInfo.hStdInput, start.StartupInfo.hStdOutput, start.StartupInfo.hStdError] =
-            [raw(&streams[0]), raw(&streams[1]), raw(&streams[2])];
-        if self.token.is_some() {
-            start.StartupInfo.lpDesktop = desktop.as_mut_ptr();
-        }
-        start.lpAttributeList = attributes.list();
-        let flags = CREATE_SUSPENDED | CREATE_NO_WINDOW | CREATE_UNICODE_ENVIRONMENT | EXTENDED_STARTUPINFO_PRESENT;
+        let line = quoting::line_of(&text, &args)?;
+        let application = quoting::is_batch(&text).then(|| system_folder().join("cmd.exe"));
+        let folder = self.folder.map(plain);
         let block = environment.block();
-        // SAFETY: a plain structure, for which all zeros are a value.
-        let mut made: PROCESS_INFORMATION = unsafe { std::mem::zeroed() };
-        let application = application.as_ref().map_or(std::ptr::null(), Vec::as_ptr);
-        let folder = folder.as_ref().map_or(std::ptr::null(), Vec::as_ptr);
-        let (none, info) = (std::ptr::null(), &raw const start.StartupInfo);
-        let mut create = || {
-            // SAFETY: all texts end with a zero and live through the call; the line may be written to; block, attributes and
-            // handles live through it as well; the start information is the extended one, as the flags say.
-            let created = unsafe {
-                match self.token {
-                    Some(token) => CreateProcessAsUserW(
-                        raw(token),
-                        application,
-                        line.as_mut_ptr(),
-                        none,
-                        none,
-                        1,
-                        flags,
-                        block.as_ptr().cast(),
-                        folder,
-                        info,
-                        &raw mut made,
-                    ),
-                    None => CreateProcessW(
-                        application,
-                        line.as_mut_ptr(),
-                        none,
-                        none,
-                        1,
-                        flags,
-                        block.as_ptr().cast(),
-                        folder,
-                        info,
-                        &raw mut made,
-                    ),
-                }
-            };
-            if created == 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+        let [input, output, errors] = self.streams;
+        let streams = [inheritable(input)?, inheritable(output)?, inheritable(errors)?];
+        let job = new_job(JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE | JOB_OBJECT_LIMIT_BREAKAWAY_OK)
+            .inspect_err(|error| tracing::warn!(%error, "the program runs outside of a job"))
+            .ok();
+        let creation = Creation {
+            application: application.as_deref(),
+            line: &line,
+            folder: folder.as_deref(),
+            block: Some(&block),
+            flags: CREATE_NO_WINDOW,
+            token: self.token,
+            streams: Some(&streams),
+            job: job.as_ref(),
         };
         // A virus scanner may have the program open, which is new; and what was not made has run nothing.
-        patiently(PATIENCE, &mut create).cannot(|| format!("start `{text}`"))?;
-        // SAFETY: two fresh handles that nobody else closes.
-        let (process, thread) =
-            unsafe { (OwnedHandle::from_raw_handle(made.hProcess), OwnedHandle::from_raw_handle(made.hThread)) };
-        let job = new_job(JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE | JOB_OBJECT_LIMIT_BREAKAWAY_OK)
-            .and_then(|job| put_into(&job, &process).map(|()| job));
-        let job = job.inspect_err(|error| tracing::warn!(%error, "the program runs outside of a job")).ok();
-        // SAFETY: the thread was made suspended and is ours.
-        if unsafe { ResumeThread(raw(&thread)) } == u32::MAX {
-            let error = last_error(format!("start `{text}`"));
-            // SAFETY: the process is ours, and has run nothing yet.
-            unsafe { TerminateProcess(raw(&process), 1) };
-            return Err(error);
-        }
-        Ok(Launched { process, job })
+        let created = patiently(PATIENCE, || creation.create()).cannot(|| format!("start `{text}`"))?;
+        Ok(Launched { process: created.process, job })
     }
 }
 
@@ -198,35 +142,11 @@ fn in_job() -> bool {
 }
 
 fn create_alone(line: &str, flags: u32) -> std::io::Result<u32> {
-    let mut line = wide(line);
     // Not in a folder that somebody may want to remove.
-    let folder = wide(system_folder());
-    // SAFETY: plain structures, for which all zeros are a value.
-    let (mut start, mut made): (STARTUPINFOW, PROCESS_INFORMATION) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
-    start.cb = size_of::<STARTUPINFOW>() as u32;
-    let (none, nothing) = (std::ptr::null(), std::ptr::null());
-    let attributes = std::ptr::null();
-    // SAFETY: the texts end with a zero and live through the call; the line may be written to; no handle is inherited.
-    let created = unsafe {
-        CreateProcessW(
-            none,
-            line.as_mut_ptr(),
-            attributes,
-            attributes,
-            0,
-            flags,
-            nothing,
-            folder.as_ptr(),
-            &raw const start,
-            &raw mut made,
-        )
-    };
-    if created == 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    // SAFETY: two fresh handles that nobody else closes.
-    drop(unsafe { (OwnedHandle::from_raw_handle(made.hProcess), OwnedHandle::from_raw_handle(made.hThread)) });
-    Ok(made.dwProcessId)
+    let folder = Some(system_folder());
+    let folder = folder.as_deref();
+    let nothing = Creation { application: None, line, folder, block: None, flags, token: None, streams: None, job: None };
+    nothing.create().map(|created| created.pid)
 }
 
 /// `C:\Windows\System32`.
@@ -260,18 +180,6 @@ fn limit(job: &OwnedHandle, flags: u32) -> Result<()> {
     if set == 0 { Err(last_error("limit a job")) } else { Ok(()) }
 }
 
-/// Puts a process into a job.
-///
-/// # Errors
-/// When the system refuses.
-pub(crate) fn put_into(job: &OwnedHandle, process: &impl AsRawHandle) -> Result<()> {
-    // SAFETY: both handles are open.
-    if unsafe { AssignProcessToJobObject(raw(job), process.as_raw_handle()) } == 0 {
-        return Err(last_error("put a program into a job"));
-    }
-    Ok(())
-}
-
 /// A handle that a program can be given.
 fn inheritable(handle: BorrowedHandle<'_>) -> Result<OwnedHandle> {
     let mut made: HANDLE = std::ptr::null_mut();
@@ -285,55 +193,6 @@ fn inheritable(handle: BorrowedHandle<'_>) -> Result<OwnedHandle> {
     }
     // SAFETY: a fresh handle that nobody else closes.
     Ok(unsafe { OwnedHandle::from_raw_handle(made) })
-}
-
-/// The list of handles that a new process gets.
-struct Attributes<'a> {
-    buffer: Vec<u64>,
-    handles: std::marker::PhantomData<&'a mut [HANDLE]>,
-}
-
-impl<'a> Attributes<'a> {
-    fn with_handles(handles: &'a mut [HANDLE]) -> Result<Self> {
-        let what = "say which handles a program gets";
-        let mut size = 0;
-        // SAFETY: without a place, only the size is written; the call says that it failed.
-        unsafe { InitializeProcThreadAttributeList(std::ptr::null_mut(), 1, 0, &raw mut size) };
-        let mut made = Self { buffer: vec![0; size.div_ceil(8).max(1)], handles: std::marker::PhantomData };
-        // SAFETY: the place is as long as the system wants it.
-        if unsafe { InitializeProcThreadAttributeList(made.buffer.as_mut_ptr().cast(), 1, 0, &raw mut size) } == 0 {
-            // Not initialised: nothing to delete.
-            made.buffer.clear();
-            return Err(last_error(what));
-        }
-        let bytes = size_of_val(handles);
-        // SAFETY: the list is initialised; it keeps the address of the handles, which live as long as it does.
-        let done = unsafe {
-            UpdateProcThreadAttribute(
-                made.list(),
-                0,
-                PROC_THREAD_ATTRIBUTE_HANDLE_LIST as usize,
-                handles.as_ptr().cast(),
-                bytes,
-                std::ptr::null_mut(),
-                std::ptr::null(),
-            )
-        };
-        if done == 0 { Err(last_error(what)) } else { Ok(made) }
-    }
-
-    fn list(&self) -> *mut core::ffi::c_void {
-        self.buffer.as_ptr().cast_mut().cast()
-    }
-}
-
-impl Drop for Attributes<'_> {
-    fn drop(&mut self) {
-        if !self.buffer.is_empty() {
-            // SAFETY: it was initialised, and is deleted once.
-            unsafe { DeleteProcThreadAttributeList(self.list()) };
-        }
-    }
 }
 
 /// The variables of a program. Their names have no case.

@@ -52,7 +52,7 @@ pub(super) fn installed() -> Result<Vec<Program>> {
             }
         }
     }
-    found.sort_by(|a, b| a.name.to_lowercase().cmp(&b.name.to_lowercase()));
+    found.sort_by_key(|program| program.name.to_lowercase());
     Ok(found)
 }
 

@@ -145,7 +145,10 @@ fn push_quoted(line: &mut String, arg: &str) {
 pub(crate) fn arguments_of(program: &str, args: &[String]) -> Result<String> {
     let line = line_of(program, args)?;
     // What comes before is the quoted program; a batch file's line begins with that of cmd.exe.
-    let end = if line.starts_with('"') { line[1..].find('"').map_or(0, |at| at + 2) } else { line.find(' ').unwrap_or(0) };
+    let end = match line.strip_prefix('"') {
+        Some(quoted) => quoted.find('"').map_or(0, |at| at + 2),
+        None => line.find(' ').unwrap_or(0),
+    };
     Ok(line.get(end..).unwrap_or_default().trim_start().to_owned())
 }
 

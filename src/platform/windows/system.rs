@@ -4,6 +4,7 @@ use crate::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::os::windows::ffi::{OsStrExt, OsStringExt};
+use std::os::windows::fs::MetadataExt;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::path::{Path, PathBuf};
 use windows_sys::Win32::Foundation::{ERROR_NOT_ALL_ASSIGNED, GetLastError, HANDLE, LUID};
@@ -11,6 +12,7 @@ use windows_sys::Win32::Security::{
     AdjustTokenPrivileges, LUID_AND_ATTRIBUTES, LookupPrivilegeValueW, SE_PRIVILEGE_ENABLED, TOKEN_ADJUST_PRIVILEGES,
     TOKEN_PRIVILEGES,
 };
+use windows_sys::Win32::Storage::FileSystem::{FILE_ATTRIBUTE_READONLY, SetFileAttributesW};
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcess, OpenProcessToken};
 
 /// A text as Windows takes it, with its final zero.
@@ -21,6 +23,20 @@ pub(crate) fn wide(text: impl AsRef<OsStr>) -> Vec<u16> {
 /// A path as Windows takes it, also one that is longer than 260 characters.
 pub(crate) fn wide_path(path: &Path) -> Vec<u16> {
     wide(verbatim(path))
+}
+
+/// Takes the mark of a read-only file or folder away, which keeps Windows from removing it. False when it has none.
+///
+/// # Errors
+/// When it may not be changed.
+pub(crate) fn make_writable(path: &Path) -> std::io::Result<bool> {
+    let attributes = std::fs::symlink_metadata(path)?.file_attributes();
+    if attributes & FILE_ATTRIBUTE_READONLY == 0 {
+        return Ok(false);
+    }
+    // SAFETY: the name ends with a zero.
+    let done = unsafe { SetFileAttributesW(wide_path(path).as_ptr(), attributes & !FILE_ATTRIBUTE_READONLY) };
+    if done == 0 { Err(std::io::Error::last_os_error()) } else { Ok(true) }
 }
 
 /// What a call left in a buffer, up to the final zero.

@@ -3,6 +3,7 @@ use crate::platform::windows::processes;
 use std::io::{PipeReader, Read, Write};
 use std::os::windows::io::AsHandle;
 use std::time::{Duration, Instant};
+use windows_sys::Win32::System::JobObjects::AssignProcessToJobObject;
 
 /// Starts a program and gives it with what it writes and a way to feed it.
 fn start(program: &str, args: &[&str], folder: Option<&Path>) -> (Launched, PipeReader, std::io::PipeWriter) {

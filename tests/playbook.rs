@@ -117,7 +117,7 @@ stage:
     2 | stage:
     3 |   - name: nothing
       |     ^
-    next: give it one of: ask, backup, check, clone, command, copy, file, git, hotfix, link, migrate, mysql, notify, os_patch, package, process, reboot, remind, remove, restore, retention, service, snapshot, sync, task; or `include`
+    next: give it one of: ask, backup, check, clone, command, copy, file, git, hotfix, link, migrate, mysql, notify, os_patch, package, process, reboot, remind, remove, restore, retention, service, snapshot, sync, task, vhd; or `include`
 
     t.yaml:5:5: this step has two actions: `remind` and `check`
     3 |   - name: nothing
@@ -450,6 +450,26 @@ apply:
     t.yaml:8:5: updates of the operating system cannot be undone, and `apply` may have to be undone
     t.yaml:9:47: `check` has `memory` and `port`
     t.yaml:11:30: an undo has no `gate`
+    ");
+}
+
+#[test]
+fn virtual_disks_are_checked() {
+    let text = "playbook: t
+stage:
+  - vhd: {file: 'D:\\a.vhdx'}
+apply:
+  - vhd: {file: 'D:\\a.iso', machine: NDXZOOM}
+  - vhd: {file: 'D:\\a.VHD', host: NDHYPERV1, at: server}
+  - vhd: {file: 'D:\\a.vhdx', state: detached, instead_of: 'D:\\b.vhdx'}
+  - vhd: {file: '{{ disk }}'}
+";
+    insta::assert_snapshot!(messages(text, &[]), @r"
+    t.yaml:3:5: `vhd` changes the instrument, and in `stage` nothing is undone
+    t.yaml:5:17: `D:\a.iso` is no virtual disk
+    t.yaml:5:38: `machine` belongs to `host`
+    t.yaml:6:50: `at` is for a disk that this machine attaches itself
+    t.yaml:7:59: `instead_of` is for a disk that is attached
     ");
 }
 

@@ -26,6 +26,7 @@ pub mod since;
 pub mod snapshot;
 pub mod sync;
 pub mod task;
+pub mod vhd;
 pub mod volumes;
 pub mod writes;
 
@@ -82,6 +83,7 @@ pub enum Action {
     Snapshot(snapshot::Snapshot),
     Sync(sync::Sync),
     Task(task::Task),
+    Vhd(vhd::Vhd),
 }
 
 impl Action {
@@ -113,6 +115,7 @@ impl Action {
             Self::Snapshot(_) => "snapshot",
             Self::Sync(_) => "sync",
             Self::Task(_) => "task",
+            Self::Vhd(_) => "vhd",
         }
     }
 
@@ -155,6 +158,7 @@ impl Action {
             Self::Snapshot(a) => a,
             Self::Sync(a) => a,
             Self::Task(a) => a,
+            Self::Vhd(a) => a,
         }
     }
 }

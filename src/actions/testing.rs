@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::{RunId, Unit};
 use crate::paths::{Drives, RelPath, WinPath};
 use crate::plan::{ComponentPlan, InstrumentPlan, LateTemplates, PlanStep};
+use crate::platform::disks::{DiskFile, VirtualDisk};
 use crate::platform::testing::{copy_file_rights, copy_rights};
 use crate::platform::updates::{Program, Update};
 use crate::platform::{Platform, ProcessInfo, ScheduledTask, ServiceControl, ServiceDefinition, ServiceStatus};
@@ -371,6 +372,15 @@ impl Platform for World {
     }
     fn make_link(&self, at: &Path, to: &Path) -> Result<()> {
         std::os::unix::fs::symlink(to, at).map_err(|e| Error::io("link", &e))
+    }
+    fn virtual_disk(&self, _file: &DiskFile) -> Result<VirtualDisk> {
+        no("disks")
+    }
+    fn attach_disk(&self, _file: &DiskFile, _at: Option<&Path>) -> Result<()> {
+        no("disks")
+    }
+    fn detach_disk(&self, _file: &DiskFile) -> Result<()> {
+        no("disks")
     }
     fn copy_rights(&self, like: &Path, path: &Path) -> Result<()> {
         copy_rights(like, path)

@@ -27,6 +27,7 @@ pub enum UndoRecord {
     Switch(super::sync::linked::SwitchUndo),
     Sync(super::sync::SyncUndo),
     Task(super::task::TaskUndo),
+    Vhd(super::vhd::VhdUndo),
     /// The folders of a step's `writes:`.
     Writes(super::writes::WritesUndo),
 }
@@ -54,6 +55,7 @@ impl UndoRecord {
             Self::Switch(r) => r.undo(cx),
             Self::Sync(r) => r.undo(cx),
             Self::Task(r) => r.undo(cx),
+            Self::Vhd(r) => r.undo(cx),
             Self::Writes(r) => r.undo(cx),
         }
     }

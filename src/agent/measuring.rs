@@ -50,6 +50,7 @@ fn disturbs(record: &UndoRecord) -> bool {
         | UndoRecord::Service(_)
         | UndoRecord::Switch(_)
         | UndoRecord::Sync(_)
+        | UndoRecord::Vhd(_)
         | UndoRecord::Writes(_) => true,
         UndoRecord::Clone(_)
         | UndoRecord::Copy(_)

@@ -59,6 +59,11 @@ pub(super) fn places(action: &Action) -> Vec<(String, &Place)> {
         }
         Action::Sync(a) => found.push(("/sync/to".to_owned(), Some(&a.to))),
         Action::Task(a) => found.push(("/task/report".to_owned(), a.report.as_ref())),
+        Action::Vhd(a) => {
+            found.push(("/vhd/at".to_owned(), a.at.as_ref()));
+            found.push(("/vhd/file".to_owned(), Some(&a.file)));
+            found.push(("/vhd/instead_of".to_owned(), a.instead_of.as_ref()));
+        }
         // Of a hotfix only those count that its archive has files for.
         Action::Ask(_) | Action::Hotfix(_) | Action::Notify(_) | Action::Reboot(_) | Action::Remind(_) | Action::Service(_) => {}
     }

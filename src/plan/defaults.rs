@@ -6,7 +6,7 @@ use crate::units::Span;
 use std::time::Duration;
 
 /// How long one attempt of an action may take, in minutes, unless the step says `timeout:`.
-pub const TIMEOUTS: [(&str, u64); 25] = [
+pub const TIMEOUTS: [(&str, u64); 26] = [
     ("ask", 60),
     ("backup", 60),
     ("check", 2),
@@ -32,6 +32,7 @@ pub const TIMEOUTS: [(&str, u64); 25] = [
     ("snapshot", 5),
     ("sync", 30),
     ("task", 2),
+    ("vhd", 10),
 ];
 
 /// The time one attempt of an action may take; longer than the table says when the action waits longer by itself.

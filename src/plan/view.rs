@@ -127,7 +127,7 @@ pub fn undo_kind(step: &PlanStep) -> UndoKind {
         (None, Action::Command(_)) if !step.writes.is_empty() => UndoKind::Exact,
         (None, Action::Copy(_) | Action::File(_) | Action::Link(_) | Action::Remove(_) | Action::Restore(_)) => UndoKind::Exact,
         (None, Action::Clone(_) | Action::Git(_) | Action::Migrate(_) | Action::Mysql(_)) => UndoKind::Exact,
-        (None, Action::Service(_) | Action::Sync(_) | Action::Task(_)) => UndoKind::Exact,
+        (None, Action::Service(_) | Action::Sync(_) | Action::Task(_) | Action::Vhd(_)) => UndoKind::Exact,
         (None, Action::Hotfix(hotfix)) if hotfix.changes_files() => UndoKind::Exact,
         (None, action) if action.performer().cannot_undo() => UndoKind::Impossible,
         _ => UndoKind::NotNeeded,

@@ -5,6 +5,7 @@ mod sandbox;
 #[cfg(windows)]
 pub mod windows;
 
+pub mod disks;
 pub mod facts;
 pub mod systems;
 #[cfg(test)]
@@ -14,6 +15,7 @@ pub mod updates;
 
 use crate::error::Result;
 use crate::paths::WinPath;
+use disks::{DiskFile, VirtualDisk};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use updates::{Program, Update};
@@ -170,6 +172,25 @@ pub trait Platform: Send + Sync {
     /// # Errors
     /// When it is refused.
     fn make_link(&self, at: &Path, to: &Path) -> Result<()>;
+
+    /// What is known of a virtual disk.
+    ///
+    /// # Errors
+    /// When the system, or the disk's host, does not tell.
+    fn virtual_disk(&self, file: &DiskFile) -> Result<VirtualDisk>;
+
+    /// Attaches a virtual disk that is not attached. `at`: an empty folder, which shows its largest volume then; only for a disk
+    /// of this machine itself.
+    ///
+    /// # Errors
+    /// When it is refused.
+    fn attach_disk(&self, file: &DiskFile, at: Option<&Path>) -> Result<()>;
+
+    /// Detaches a virtual disk. A folder that showed it is empty then.
+    ///
+    /// # Errors
+    /// When it is not attached, or it is refused.
+    fn detach_disk(&self, file: &DiskFile) -> Result<()>;
 
     /// Gives `path` the owner and access list (the mode) of `like`.
     ///

@@ -14,8 +14,9 @@ use crate::actions::os_patch::OsPatch;
 use crate::actions::package::Package;
 use crate::actions::sync::Sync;
 use crate::actions::task::{self, Task};
+use crate::actions::vhd::{Vhd, VhdState};
 use crate::error::Error;
-use crate::paths::{PathPatterns, RelPath};
+use crate::paths::{PathPatterns, Place, RelPath};
 use crate::template::is_template;
 use crate::units::Count;
 
@@ -49,6 +50,7 @@ pub(super) fn check_action(action: &Action, below: &str, spot: &Spot<'_>, errors
         Action::Snapshot(s) => args.patterns("except", &s.except),
         Action::Sync(sync) => args.sync(sync),
         Action::Task(task) => args.task(task),
+        Action::Vhd(vhd) => args.vhd(vhd),
         _ => {}
     }
 }
@@ -246,6 +248,29 @@ impl Arguments<'_, '_> {
                 format!("`{time}` is no time of the day"),
                 "write hours and minutes in quotes, for example '03:30'",
             );
+        }
+    }
+
+    fn vhd(&mut self, vhd: &Vhd) {
+        for (key, file) in [("file", Some(&vhd.file)), ("instead_of", vhd.instead_of.as_ref())] {
+            let Some(file) = file.map(Place::as_str).filter(|file| !is_template(file)) else { continue };
+            let ending = file.rsplit('.').next().unwrap_or_default();
+            if !["vhd", "vhdx"].iter().any(|known| ending.eq_ignore_ascii_case(known)) {
+                let next = "name the disk's own file, which ends in .vhdx or .vhd";
+                self.wrong(&format!("/{key}"), format!("`{file}` is no virtual disk"), next);
+            }
+        }
+        if vhd.host.is_none() && vhd.machine.is_some() {
+            self.wrong("/machine", "`machine` belongs to `host`", "name the Hyper-V `host`, or leave it out");
+        }
+        if vhd.host.is_some() && vhd.at.is_some() {
+            let next = "leave it out: Windows shows a volume that it knows where it showed it before";
+            self.wrong("/at", "`at` is for a disk that this machine attaches itself", next);
+        }
+        if vhd.state == VhdState::Detached {
+            for (key, _) in [("at", &vhd.at), ("instead_of", &vhd.instead_of)].iter().filter(|(_, place)| place.is_some()) {
+                self.wrong(&format!("/{key}"), format!("`{key}` is for a disk that is attached"), "leave it out");
+            }
         }
     }
 

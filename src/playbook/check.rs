@@ -238,7 +238,7 @@ fn single_action(step: &Step, spot: &Spot<'_>) -> Result<Action, Error> {
             "",
             "this step has no action",
             "give it one of: ask, backup, check, clone, command, copy, file, git, hotfix, link, \
-             migrate, mysql, notify, os_patch, package, process, reboot, remind, remove, restore, retention, service, snapshot, sync, task; or `include`",
+             migrate, mysql, notify, os_patch, package, process, reboot, remind, remove, restore, retention, service, snapshot, sync, task, vhd; or `include`",
         )),
         n => {
             let second = format!("/{}", actions[1].name());
@@ -270,6 +270,7 @@ fn misplaced(phase: Phase, step: &Step, action: &Action, spot: &Spot<'_>) -> Vec
             | "service"
             | "sync"
             | "task"
+            | "vhd"
     );
     if name == "notify" && !matches!(phase, Phase::Stage | Phase::Close) {
         let next =

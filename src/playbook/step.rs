@@ -168,6 +168,8 @@ pub struct Step {
     pub sync: Option<actions::sync::Sync>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<actions::task::Task>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vhd: Option<actions::vhd::Vhd>,
 }
 
 impl Step {
@@ -199,6 +201,7 @@ impl Step {
             self.snapshot.clone().map(Action::Snapshot),
             self.sync.clone().map(Action::Sync),
             self.task.clone().map(Action::Task),
+            self.vhd.clone().map(Action::Vhd),
         ];
         all.into_iter().flatten().collect()
     }

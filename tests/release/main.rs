@@ -22,6 +22,8 @@ mod beamline;
 #[cfg(target_os = "linux")]
 mod cancel;
 mod disk;
+#[cfg(target_os = "linux")]
+mod disks;
 mod faults;
 #[cfg(target_os = "linux")]
 mod full_backups;

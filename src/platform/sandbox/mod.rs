@@ -1,6 +1,7 @@
 //! A sandbox: an instrument whose drives are folders. Files and programs are real; services, sessions and restarts
 //! are simulated in a state file.
 
+mod disks;
 #[cfg(target_os = "linux")]
 mod linux;
 mod services;
@@ -18,6 +19,7 @@ pub(crate) use linux::{copy_file_rights, copy_rights};
 #[cfg(windows)]
 use windows as system;
 
+use super::disks::{DiskFile, VirtualDisk};
 use super::updates::{Program, Update};
 use super::{Platform, ProcessInfo, ScheduledTask, ServiceControl, ServiceDefinition, ServiceStatus};
 use crate::error::{Error, Result};
@@ -205,6 +207,18 @@ impl Platform for Sandbox {
 
     fn make_link(&self, at: &Path, to: &Path) -> Result<()> {
         system::make_link(at, to)
+    }
+
+    fn virtual_disk(&self, file: &DiskFile) -> Result<VirtualDisk> {
+        self.disk(file)
+    }
+
+    fn attach_disk(&self, file: &DiskFile, at: Option<&Path>) -> Result<()> {
+        self.attach(file, at)
+    }
+
+    fn detach_disk(&self, file: &DiskFile) -> Result<()> {
+        self.detach(file)
     }
 
     fn copy_rights(&self, like: &Path, path: &Path) -> Result<()> {

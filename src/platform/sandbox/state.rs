@@ -1,5 +1,6 @@
 //! What a sandbox only simulates: services, sessions, memory, the boot id. Kept in `sandbox.json`.
 
+use super::disks::SimulatedDisk;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::files;
 use crate::platform::ScheduledTask;
@@ -30,6 +31,9 @@ pub(super) struct State {
     /// Updates of the operating system, in the order in which they are offered.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) updates: Vec<SimulatedUpdate>,
+    /// Virtual disks that are attached.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) disks: Vec<SimulatedDisk>,
 }
 
 /// An update that only exists in the state file.
@@ -73,6 +77,7 @@ impl Default for State {
             tasks: Vec::new(),
             restart_ends_agent: false,
             updates: Vec::new(),
+            disks: Vec::new(),
         }
     }
 }

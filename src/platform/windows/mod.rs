@@ -1,6 +1,7 @@
 //! The platform of a real instrument: Windows.
 
 pub(crate) mod access_list;
+mod disks;
 mod helper;
 mod in_use;
 pub(crate) mod launch;
@@ -20,6 +21,7 @@ mod volumes;
 
 pub(crate) use volumes::plain;
 
+use super::disks::{DiskFile, VirtualDisk};
 use super::updates::{Program, Update};
 use super::{Platform, ProcessInfo, ScheduledTask, ServiceControl, ServiceDefinition, ServiceStatus};
 use crate::error::Result;
@@ -142,6 +144,18 @@ impl Platform for Windows {
 
     fn make_link(&self, at: &Path, to: &Path) -> Result<()> {
         volumes::make_link(at, to)
+    }
+
+    fn virtual_disk(&self, file: &DiskFile) -> Result<VirtualDisk> {
+        disks::look(file)
+    }
+
+    fn attach_disk(&self, file: &DiskFile, at: Option<&Path>) -> Result<()> {
+        disks::attach(file, at)
+    }
+
+    fn detach_disk(&self, file: &DiskFile) -> Result<()> {
+        disks::detach(file)
     }
 
     fn copy_rights(&self, like: &Path, path: &Path) -> Result<()> {

@@ -5,20 +5,20 @@ use super::helper;
 use crate::error::{Error, ErrorKind, Result};
 use base64::Engine;
 use std::process::Command;
+use std::time::Duration;
 
 /// Put before every script: the first error ends it, and what it writes is UTF-8.
 const PROLOGUE: &str = "$ErrorActionPreference = 'Stop'\r\n$ProgressPreference = 'SilentlyContinue'\r\n[Console]::OutputEncoding = [Text.UTF8Encoding]::new($false)\r\n";
 
-/// Runs a script and gives what it wrote.
+/// Runs a script and gives what it wrote. What may take hours runs as a job, which has a deadline, and needs no limit.
 ///
 /// # Errors
-/// When PowerShell cannot be started, or the script fails.
-pub(super) fn run(what: &str, script: &str, environment: &[(&str, &str)]) -> Result<String> {
+/// When PowerShell cannot be started, the script fails, or it has not ended at the limit.
+pub(super) fn run(what: &str, script: &str, environment: &[(&str, &str)], limit: Option<Duration>) -> Result<String> {
     let mut command = Command::new("powershell.exe");
     command.args(["-NoLogo", "-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass", "-EncodedCommand"]);
     command.arg(encoded(script)).envs(environment.iter().copied());
-    // What it is asked for may take hours, and runs as a job, which has a deadline.
-    let said = helper::run(command, None).map_err(|e| e.context(format!("cannot {what}")))?;
+    let said = helper::run(command, limit).map_err(|e| e.context(format!("cannot {what}")))?;
     if said.success {
         return Ok(said.output);
     }
@@ -46,7 +46,9 @@ mod tests {
 
     #[test]
     fn scripts_fit_into_a_command_line() {
-        for script in [super::super::updates::LIST, super::super::updates::INSTALL] {
+        use super::super::{disks, updates};
+        let of_disks = [disks::LOOK, disks::ATTACH, disks::DETACH, disks::HOST_LOOK, disks::HOST_ATTACH, disks::HOST_DETACH];
+        for script in [updates::LIST, updates::INSTALL].into_iter().chain(of_disks) {
             let words = encoded(script);
             // CreateProcess takes 32767 characters.
             assert!(words.len() < 16_000, "{}", words.len());

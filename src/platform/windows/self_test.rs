@@ -2,10 +2,13 @@
 //! machine it is to work on. What the tests of the project cannot exercise is found out here.
 
 use super::launch::{self, Launch};
-use super::{Windows, in_use, machine, powershell, processes, programs, rights, services, tasks, updates, volumes};
+use super::{
+    Windows, disks, helper, in_use, machine, powershell, processes, programs, rights, services, tasks, updates, volumes,
+};
 use crate::busy;
 use crate::error::{Error, IoContext, Result};
 use crate::files;
+use crate::platform::disks::DiskFile;
 use crate::platform::{Platform, ScheduledTask, ServiceControl, ServiceDefinition, ServiceStart, ServiceStatus};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
@@ -17,7 +20,7 @@ use std::time::{Duration, Instant};
 /// The scratch service and task.
 const NAME: &str = "ibexdeploy self-test";
 
-/// How long the scratch service may take.
+/// How long the scratch service, a script or a program of the system may take.
 const SERVICE: Duration = Duration::from_secs(60);
 
 /// How one thing went: what was seen, or why it does not work.
@@ -30,7 +33,7 @@ pub struct Finding {
 type Check = (&'static str, fn(&Path) -> Result<String>);
 
 /// What any process with an administrator's rights can do.
-const CHECKS: [Check; 17] = [
+const CHECKS: [Check; 18] = [
     ("the machine tells its name, memory and start", the_machine),
     ("files with long paths", long_paths),
     ("files that are marked read-only", read_only),
@@ -46,6 +49,7 @@ const CHECKS: [Check; 17] = [
     ("services are registered, read back and removed", registered_service),
     ("tasks are registered, read back and removed", registered_task),
     ("PowerShell runs our scripts", scripts),
+    ("a virtual disk is attached and detached", attached_disk),
     ("the sessions of the machine", sessions),
     ("a service starts, and runs a program in the session of who is logged on", as_the_system),
 ];
@@ -270,9 +274,28 @@ fn registered_task(scratch: &Path) -> Result<String> {
 
 fn scripts(_: &Path) -> Result<String> {
     let script = "[Console]::Out.WriteLine($env:IBEXDEPLOY_UPDATE + ' ' + $PSVersionTable.PSVersion)";
-    let said = powershell::run("run a script", script, &[("IBEXDEPLOY_UPDATE", "\u{e9}'\"")])?;
+    let said = powershell::run("run a script", script, &[("IBEXDEPLOY_UPDATE", "\u{e9}'\"")], Some(SERVICE))?;
     let version = said.trim().strip_prefix("\u{e9}'\" ").ok_or_else(|| failed(format!("it said `{}`", said.trim())))?;
     Ok(format!("version {version}"))
+}
+
+/// A new disk of 16 MB without any volume.
+fn attached_disk(scratch: &Path) -> Result<String> {
+    let path = volumes::plain(&scratch.join("disk.vhdx"));
+    let orders = volumes::plain(&scratch.join("diskpart.txt"));
+    let order = format!("create vdisk file=\"{}\" maximum=16 type=expandable\r\n", path.display());
+    std::fs::write(&orders, order).cannot(|| "write what diskpart is to do")?;
+    let mut diskpart = std::process::Command::new("diskpart.exe");
+    diskpart.arg("/s").arg(&orders);
+    let said = helper::run(diskpart, Some(SERVICE))?;
+    expect(said.success, format!("diskpart cannot make a disk: {}", said.output.trim()))?;
+    let disk = DiskFile::Here(path);
+    disks::attach(&disk, None)?;
+    let attached = disks::look(&disk);
+    disks::detach(&disk)?;
+    expect(attached?.attached, "it is not attached")?;
+    expect(!disks::look(&disk)?.attached, "it is still attached")?;
+    Ok("as it was before".to_owned())
 }
 
 fn sessions(_: &Path) -> Result<String> {
@@ -342,12 +365,13 @@ mod tests {
 
     /// What only Windows can show: Wine has no more than the names of it, or less of it than is asked for. The last one starts this
     /// executable, which must be ibexdeploy.
-    const ON_WINDOWS_ONLY: [&str; 6] = [
+    const ON_WINDOWS_ONLY: [&str; 7] = [
         "who has a file open is named",
         "links to folders (junctions)",
         "services are registered, read back and removed",
         "tasks are registered, read back and removed",
         "PowerShell runs our scripts",
+        "a virtual disk is attached and detached",
         "a service starts, and runs a program in the session of who is logged on",
     ];
 

@@ -6,46 +6,11 @@ use crate::platform::updates::Update;
 use serde::Deserialize;
 
 /// Writes a line of JSON for each update that could be installed.
-pub(super) const LIST: &str = r#"
-$session = New-Object -ComObject 'Microsoft.Update.Session'
-$session.ClientApplicationID = 'ibexdeploy'
-$found = $session.CreateUpdateSearcher().Search('IsInstalled=0 and IsHidden=0')
-foreach ($update in $found.Updates) {
-    $article = @($update.KBArticleIDs)[0]
-    $line = @{ guid = $update.Identity.UpdateID; article = "$article"; title = $update.Title; bytes = [long]$update.MaxDownloadSize }
-    [Console]::Out.WriteLine((ConvertTo-Json -Compress -InputObject $line))
-}
-"#;
+pub(super) const LIST: &str = include_str!("scripts/list_updates.ps1");
 
 /// Downloads and installs the update whose identity or article is `$env:IBEXDEPLOY_UPDATE`, and writes a line of JSON about
 /// how that went.
-pub(super) const INSTALL: &str = r#"
-$wanted = $env:IBEXDEPLOY_UPDATE
-$session = New-Object -ComObject 'Microsoft.Update.Session'
-$session.ClientApplicationID = 'ibexdeploy'
-$found = $session.CreateUpdateSearcher().Search('IsInstalled=0 and IsHidden=0')
-$chosen = New-Object -ComObject 'Microsoft.Update.UpdateColl'
-foreach ($update in $found.Updates) {
-    $articles = @($update.KBArticleIDs | ForEach-Object { "KB$_" })
-    if ($update.Identity.UpdateID -eq $wanted -or $articles -contains $wanted) {
-        if (-not $update.EulaAccepted) { $update.AcceptEula() }
-        [void]$chosen.Add($update)
-    }
-}
-$answer = @{ chosen = $chosen.Count; result = 0; code = 0; restart = $false }
-if ($chosen.Count -gt 0) {
-    $downloader = $session.CreateUpdateDownloader()
-    $downloader.Updates = $chosen
-    $downloaded = $downloader.Download()
-    $installer = $session.CreateUpdateInstaller()
-    $installer.Updates = $chosen
-    $done = $downloaded
-    if ($downloaded.ResultCode -eq 2) { $done = $installer.Install(); $answer.restart = [bool]$done.RebootRequired }
-    $answer.result = [int]$done.ResultCode
-    $answer.code = [int]$done.HResult
-}
-[Console]::Out.WriteLine((ConvertTo-Json -Compress -InputObject $answer))
-"#;
+pub(super) const INSTALL: &str = include_str!("scripts/install_update.ps1");
 
 /// The exit code of an installer that wants a restart (ERROR_SUCCESS_REBOOT_REQUIRED), and of one that failed
 /// (ERROR_INSTALL_FAILURE).
@@ -73,12 +38,12 @@ struct Installed {
 
 /// The updates that can be installed now.
 pub(super) fn offered() -> Result<Vec<Update>> {
-    offers_in(&powershell::run("ask Windows Update what it offers", LIST, &[])?)
+    offers_in(&powershell::run("ask Windows Update what it offers", LIST, &[], None)?)
 }
 
 /// Installs an update, and gives the exit code that an installer would have.
 pub(super) fn install(id: &str) -> Result<i32> {
-    let output = powershell::run(&format!("install the update {id}"), INSTALL, &[("IBEXDEPLOY_UPDATE", id)])?;
+    let output = powershell::run(&format!("install the update {id}"), INSTALL, &[("IBEXDEPLOY_UPDATE", id)], None)?;
     outcome_in(&output, id)
 }
 

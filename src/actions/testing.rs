@@ -370,6 +370,9 @@ impl Platform for World {
     fn memory(&self) -> Result<u64> {
         Ok(1 << 34)
     }
+    fn connect_share(&self, _share: &WinPath, _user: &str, _password: &str) -> Result<Box<dyn std::any::Any + Send + Sync>> {
+        no("shares")
+    }
     fn make_link(&self, at: &Path, to: &Path) -> Result<()> {
         std::os::unix::fs::symlink(to, at).map_err(|e| Error::io("link", &e))
     }

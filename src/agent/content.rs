@@ -1,11 +1,12 @@
-//! Content that a run lacks: asked of the controllers that are there, or read from the share the plan names.
+//! Content that a run lacks: asked of the controllers that are there, or read from where the plan says.
 
+use super::pull::{Shelf, copy_to_others};
 use crate::actions::{Content, Deadline, FetchStats, Progress, Want};
 use crate::content::{BlobSink, ContentHash};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::events::Unit;
 use crate::locks::locked;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -358,25 +359,18 @@ fn create(at: &Path) -> Result<std::fs::File> {
     std::fs::File::create(at).cannot(|| format!("write {}", at.display()))
 }
 
-fn copy_to_others(from: &Path, all: &[PathBuf]) -> Result<()> {
-    for to in all.iter().filter(|to| *to != from) {
-        std::fs::copy(from, to).cannot(|| format!("copy {} to {}", from.display(), to.display()))?;
-    }
-    Ok(())
-}
-
-/// The content of one step: from the desk, or from the share.
+/// The content of one step: from the desk, or from the folder of releases.
 pub(crate) struct RunContent<'a> {
     pub(crate) desk: &'a Desk,
-    /// The native folder of each component on the share, when the plan pulls.
-    pub(crate) share: Option<BTreeMap<String, PathBuf>>,
+    /// The folder of releases, when the plan pulls.
+    pub(crate) shelf: Option<Arc<Shelf>>,
     /// Told what a fetch is going to bring: files and bytes.
     pub(crate) announce: &'a (dyn Fn(u64, u64) + Sync),
 }
 
 impl std::fmt::Debug for RunContent<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RunContent").field("share", &self.share).finish_non_exhaustive()
+        f.debug_struct("RunContent").field("shelf", &self.shelf).finish_non_exhaustive()
     }
 }
 
@@ -390,11 +384,10 @@ impl Content for RunContent<'_> {
         }
         let fetched_bytes = sizes.values().sum();
         (self.announce)(files, fetched_bytes);
-        // What is in no kit, as the files of a hotfix, comes from the controller always.
-        let on_share = |want: &Want| self.share.as_ref().is_some_and(|share| share.contains_key(&want.component));
-        let (shared, sent): (Vec<Want>, Vec<Want>) = wants.into_iter().partition(on_share);
-        if let Some(share) = self.share.as_ref().filter(|_| !shared.is_empty()) {
-            pull(share, &shared, fetched_bytes, progress, deadline)?;
+        let on_shelf = |want: &Want| self.shelf.as_ref().is_some_and(|shelf| shelf.has(&want.component));
+        let (pulled, sent): (Vec<Want>, Vec<Want>) = wants.into_iter().partition(on_shelf);
+        if let Some(shelf) = self.shelf.as_ref().filter(|_| !pulled.is_empty()) {
+            shelf.pull(&pulled, fetched_bytes, progress, deadline)?;
         }
         if !sent.is_empty() {
             self.desk.bring(merged(sent), progress, deadline)?;
@@ -427,56 +420,4 @@ fn merged(wants: Vec<Want>) -> Vec<(ContentHash, Wanted)> {
         all[index].1.to.extend(want.to);
     }
     all
-}
-
-fn pull(
-    share: &BTreeMap<String, PathBuf>,
-    wants: &[Want],
-    total: u64,
-    progress: &dyn Progress,
-    deadline: &Deadline,
-) -> Result<()> {
-    let mut have: BTreeSet<ContentHash> = BTreeSet::new();
-    let mut first: HashMap<ContentHash, PathBuf> = HashMap::new();
-    let mut done = 0;
-    for want in wants {
-        if deadline.is_cancelled() {
-            return Err(Error::new(ErrorKind::Cancelled, "cancelled while reading files from the share"));
-        }
-        if deadline.is_over() {
-            return Err(Error::new(
-                ErrorKind::TimedOut,
-                format!("reading files from the share took more than {} s", deadline.limit().as_secs()),
-            ));
-        }
-        let Some(to) = want.to.first() else { continue };
-        if let Some(from) = first.get(&want.hash) {
-            copy_to_others(from, &want.to)?;
-            continue;
-        }
-        let folder =
-            share.get(&want.component).ok_or_else(|| Error::internal(format!("no folder of {} on the share", want.component)))?;
-        let from = crate::paths::RelPath::parse(&want.path)?.under(folder);
-        copy_verified(&from, to, &want.hash)?;
-        copy_to_others(to, &want.to)?;
-        first.insert(want.hash, to.clone());
-        if have.insert(want.hash) {
-            done += want.size;
-        }
-        progress.advanced(done, total, Unit::Bytes);
-    }
-    Ok(())
-}
-
-fn copy_verified(from: &Path, to: &Path, hash: &ContentHash) -> Result<()> {
-    for _ in 0..ATTEMPTS {
-        std::fs::copy(from, to).cannot(|| format!("copy {} to {}", from.display(), to.display()))?;
-        if ContentHash::of_file(to)? == *hash {
-            return Ok(());
-        }
-    }
-    // The file is wrong; one that cannot be removed lies in a staging folder that goes as a whole.
-    let _ = std::fs::remove_file(to);
-    Err(Error::new(ErrorKind::Integrity, format!("{} is not what the kit's manifest says", from.display()))
-        .next("the share differs from the controller's kit: check it with `ibexdeploy kit verify`"))
 }

@@ -19,6 +19,7 @@ mod output;
 mod pipe;
 mod program;
 mod prune;
+mod pull;
 mod queries;
 mod resume;
 mod rollback;

@@ -109,7 +109,7 @@ fn full(i: &Instrument) -> Value {
         i.accounts.iter().map(|(n, a)| (n.clone(), json!({"user": a.user, "logged_on": a.logged_on}))).collect();
     let kits = match &i.kits {
         KitTransfer::Push => json!("push"),
-        KitTransfer::Pull { from } => json!({"pull": {"from": from}}),
+        KitTransfer::Pull(pull) => json!({"pull": pull}),
     };
     let layout = match &i.versions {
         None => json!("plain"),

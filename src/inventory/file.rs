@@ -46,7 +46,7 @@ pub(super) struct Settings {
     /// The accounts on it: `admin` is the agent's own, `instrument` the one that runs IBEX.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) accounts: BTreeMap<String, AccountSettings>,
-    /// How a release's files get there: `push` (over the link), or `pull` (the instrument reads them from the share).
+    /// How a release's files get there: `push` (over the link), or `pull` (the instrument reads them itself).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) kits: Option<Kits>,
     /// How the programs lie on the disk: `plain` unless given.
@@ -229,16 +229,25 @@ pub(super) enum Session {
 pub(super) enum Kits {
     /// Over the link.
     Push,
-    /// The instrument reads them from a share, checked against the controller's manifest.
+    /// The instrument reads them itself, checked against the controller's manifest.
     Pull(Pull),
 }
 
-/// A share with releases, as instruments see it.
+/// A folder of releases, as instruments see it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pull {
-    /// The folder of releases.
+    /// A share's path, or the address of a folder on a web server: `https://host/folder`.
     pub(super) from: String,
+    /// Who reads there, where the agent's own account may not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) user: Option<String>,
+    /// The name of the secret with that user's password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) password: Option<String>,
+    /// With an address: the file of certificate authorities that are trusted, instead of the instrument's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) ca: Option<String>,
 }
 
 /// How the programs lie on the disk.

@@ -16,7 +16,7 @@ pub use review::Warning;
 use crate::content::ContentHash;
 use crate::error::{Error, Result, SourcePosition};
 use crate::paths::WinPath;
-use crate::plan::{Account, TransportSpec};
+use crate::plan::{Account, Pull, TransportSpec};
 use crate::yaml::{self, Tree, pointer_part};
 use file::InventoryFile;
 use serde_json::Value;
@@ -67,11 +67,8 @@ pub struct Instrument {
 pub enum KitTransfer {
     /// Over the link.
     Push,
-    /// The instrument reads them from a share.
-    Pull {
-        /// The folder of releases.
-        from: WinPath,
-    },
+    /// The instrument reads them itself.
+    Pull(Pull),
 }
 
 impl Inventory {

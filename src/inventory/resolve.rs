@@ -5,10 +5,10 @@ mod reach;
 use super::file::{Kits, Layout, SecretSource, Session, Settings, Transport};
 use super::merge::{Merged, Origin};
 use super::{Instrument, KitTransfer, names, placed};
-use crate::error::{Error, Result, SourcePosition};
+use crate::error::{Error, IoContext, Result, SourcePosition};
 use crate::nearest::nearest;
 use crate::paths::WinPath;
-use crate::plan::{Account, TransportSpec};
+use crate::plan::{Account, KitFolder, Pull, TransportSpec};
 use crate::template::{self, Context};
 use crate::yaml::{Tree, pointer_part};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ pub(super) fn resolve(name: &str, merged: Merged, tree: &Tree, folder: &Path) ->
     Ok(Instrument {
         name: name.to_owned(),
         accounts: here.accounts(&settings, &context)?,
-        kits: here.kits(&settings, &context)?,
+        kits: here.kits(&settings, &context, folder)?,
         versions: here.versions(&settings, &context)?,
         secrets: here.secrets(&settings, folder)?,
         position: here.position("").unwrap_or_else(|| here.nowhere()),
@@ -190,14 +190,34 @@ impl Here<'_> {
         Ok(accounts)
     }
 
-    fn kits(&self, settings: &Settings, context: &Context) -> Result<KitTransfer> {
-        match &settings.kits {
-            None | Some(Kits::Push) => Ok(KitTransfer::Push),
-            Some(Kits::Pull(pull)) => {
-                let from = self.path("/kits/pull/from", "the folder of releases", &pull.from, context)?;
-                Ok(KitTransfer::Pull { from })
+    fn kits(&self, settings: &Settings, context: &Context, folder: &Path) -> Result<KitTransfer> {
+        let Some(Kits::Pull(pull)) = &settings.kits else { return Ok(KitTransfer::Push) };
+        let at = |key: &str| format!("/kits/pull/{key}");
+        let wrong = |key: &str, what: String, next: &str| Err(self.wrong(&at(key), Error::bad_input(what).next(next)));
+        let from = KitFolder::parse(&self.render(&at("from"), &pull.from, context)?).map_err(|e| self.wrong(&at("from"), e))?;
+        let user = pull.user.as_ref().map(|user| self.render(&at("user"), user, context)).transpose()?;
+        match (&user, &pull.password) {
+            (None, Some(_)) => {
+                return wrong("password", "whose password it is, nobody says".into(), "add `user`, or leave it out");
             }
+            (Some(user), None) => {
+                let next = "name the secret with that user's password under `password`, or leave `user` out";
+                return wrong("user", format!("{user} needs a password"), next);
+            }
+            _ => {}
         }
+        if let Some(secret) = pull.password.as_ref().filter(|secret| !settings.secrets.contains_key(*secret)) {
+            let next = nearest(secret, settings.secrets.keys().map(String::as_str))
+                .map_or_else(|| "say under `secrets:` where it comes from".to_owned(), |near| format!("did you mean `{near}`?"));
+            return wrong("password", format!("there is no secret `{secret}`"), &next);
+        }
+        if pull.ca.is_some() && matches!(from, KitFolder::Share(_)) {
+            return wrong("ca", "a share has no certificate".to_owned(), "leave it out");
+        }
+        let ca = self.file(&at("ca"), folder, pull.ca.clone())?;
+        let ca = ca.map(|file| std::fs::read_to_string(&file).cannot(|| format!("read {}", file.display())));
+        let ca = ca.transpose().map_err(|e| self.wrong(&at("ca"), e.next("name the authority's certificate, as PEM")))?;
+        Ok(KitTransfer::Pull(Pull { from, user, password: pull.password.clone(), ca }))
     }
 
     fn versions(&self, settings: &Settings, context: &Context) -> Result<Option<WinPath>> {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::plan::WinrmAuth;
+use crate::plan::{KitFolder, WinrmAuth};
 use insta::assert_snapshot;
 use jiff::civil::Date;
 use serde_json::json;
@@ -133,7 +133,10 @@ instruments:
     assert_eq!((winrm.host.as_str(), winrm.port, winrm.auth), ("NDXA.isis", Some(5986), WinrmAuth::Kerberos));
     assert_eq!(winrm.ca.as_deref(), Some(Path::new("inv/ca.pem")));
     assert_eq!(inventory.instrument("a")?.kits, KitTransfer::Push);
-    assert_eq!(inventory.instrument("b")?.kits, KitTransfer::Pull { from: WinPath::parse("\\\\srv\\kits$\\B")? });
+    assert_eq!(
+        inventory.instrument("b")?.kits,
+        KitTransfer::Pull(Pull { from: KitFolder::parse("\\\\srv\\kits$\\B")?, user: None, password: None, ca: None })
+    );
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The plan of one instrument.
 
 use super::make::{PlanRequest, ReadFiles};
-use super::model::{ComponentPlan, InstrumentPlan, PLAN_FORMAT, PlanStep, Pull};
+use super::model::{ComponentPlan, InstrumentPlan, PLAN_FORMAT, PlanStep};
 use super::step::plan_step;
 use crate::actions::Action;
 use crate::actions::check::Check;
@@ -72,9 +72,12 @@ pub(super) fn plan_instrument<'a>(
     }
     let pull = match &instrument.kits {
         // What is in no kit comes from the controller, and the share may be away.
-        KitTransfer::Pull { from } if !planner.components.is_empty() => Some(Pull { from: from.clone() }),
-        KitTransfer::Push | KitTransfer::Pull { .. } => None,
+        KitTransfer::Pull(pull) if !planner.components.is_empty() => Some(pull.clone()),
+        KitTransfer::Push | KitTransfer::Pull(_) => None,
     };
+    if let Some(secret) = pull.as_ref().and_then(|pull| pull.password.clone()) {
+        planner.secrets.insert(secret);
+    }
     Ok(InstrumentPlan {
         format: PLAN_FORMAT,
         run: request.run.clone(),

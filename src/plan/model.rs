@@ -89,7 +89,7 @@ pub struct InstrumentPlan {
     pub vars: BTreeMap<String, serde_json::Value>,
     pub components: BTreeMap<String, ComponentPlan>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pull: Option<Pull>,
+    pub pull: Option<super::Pull>,
     /// Names of the secrets that steps use; their values come over the link.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,
@@ -166,13 +166,6 @@ pub struct ComponentPlan {
     pub manifest: ContentHash,
     pub files: u64,
     pub bytes: u64,
-}
-
-/// Content comes from a share instead of over the link.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pull {
-    /// The folder of releases.
-    pub from: WinPath,
 }
 
 /// An account of the instrument.

@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::paths::WinPath;
 use disks::{DiskFile, VirtualDisk};
 use serde::{Deserialize, Serialize};
+use std::any::Any;
 use std::path::{Path, PathBuf};
 use updates::{Program, Update};
 
@@ -166,6 +167,12 @@ pub trait Platform: Send + Sync {
     /// # Errors
     /// When the system does not tell.
     fn memory(&self) -> Result<u64>;
+
+    /// Reads a share as somebody else, for as long as what is returned lives.
+    ///
+    /// # Errors
+    /// When the share is not there, or does not let that account in.
+    fn connect_share(&self, share: &WinPath, user: &str, password: &str) -> Result<Box<dyn Any + Send + Sync>>;
 
     /// Makes `at` a link (a junction on Windows) to the folder `to`; `at` must not exist.
     ///

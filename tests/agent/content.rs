@@ -2,8 +2,7 @@
 
 use crate::bench::*;
 use ibexdeploy::events::{EventKind, Outcome};
-use ibexdeploy::paths::WinPath;
-use ibexdeploy::plan::Pull;
+use ibexdeploy::plan::{KitFolder, Pull};
 use ibexdeploy::protocol::{AgentMessage, ControllerMessage, FrozenRequest, Query, QueryReply};
 
 #[tokio::test]
@@ -117,11 +116,38 @@ async fn a_share_that_differs_from_the_manifest_is_refused() {
         let mut plan = release(&sandbox, &mut controller, run, "12.0.0", &[("a", "one")]);
         // Only the manifest comes over the link.
         controller.blobs.truncate(1);
-        plan.pull = Some(Pull { from: WinPath::parse("\\\\server\\kits").unwrap() });
+        plan.pull = Some(Pull { from: KitFolder::parse("\\\\server\\kits").unwrap(), user: None, password: None, ca: None });
         controller.submit(&plan).await.unwrap();
         let (events, end) = controller.until_end().await;
         assert_eq!(end, outcome, "{events:#?}");
         std::fs::write(share.join("a"), "one").unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(sandbox.work().join("epics/a")).unwrap(), "one");
+}
+
+#[tokio::test]
+async fn a_share_is_read_as_the_account_that_the_plan_names() {
+    let sandbox = Sandbox::new();
+    let share = sandbox.root().join("unc/server/kits/12.0.0/EPICS");
+    std::fs::create_dir_all(&share).unwrap();
+    std::fs::write(share.join("VERSION.txt"), "12.0.0 and more").unwrap();
+    std::fs::write(share.join("a"), "one").unwrap();
+    let mut controller = Controller::connect(&sandbox).await;
+    let state = sandbox.root().join(".ibexdeploy/sandbox.json");
+    std::fs::write(state, r#"{"share_accounts": {"reader": "right"}}"#).unwrap();
+    for (run, word, outcome) in
+        [("20261123-100000-aaaaaa", "wrong", Outcome::Failed), ("20261123-100001-bbbbbb", "right", Outcome::Changed)]
+    {
+        let mut plan = release(&sandbox, &mut controller, run, "12.0.0", &[("a", "one")]);
+        controller.blobs.truncate(1);
+        let (user, password) = (Some("reader".to_owned()), Some("kits".to_owned()));
+        plan.pull = Some(Pull { from: KitFolder::parse("\\\\server\\kits").unwrap(), user, password, ca: None });
+        plan.secrets = vec!["kits".into()];
+        controller.submit_with(&plan, vec![("kits".into(), word.into())]).await.unwrap();
+        let (events, end) = controller.until_end().await;
+        assert_eq!(end, outcome, "{events:#?}");
+        let told = format!("{events:?}");
+        assert_eq!(told.contains("does not let reader in"), outcome == Outcome::Failed, "{told}");
     }
     assert_eq!(std::fs::read_to_string(sandbox.work().join("epics/a")).unwrap(), "one");
 }

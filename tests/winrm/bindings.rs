@@ -3,23 +3,12 @@
 use crate::kdc::{Kdc, REALM};
 use crate::logon::{reached, refused};
 use crate::service::python;
-use crate::support::{HOST, Service, Site, USER, openssl};
+use crate::support::{HOST, Service, Site, USER, certificate};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 const NAME: &str = "NDXLOQ";
-
-/// A certificate of the service with a key and a signature as OpenSSL's `req` takes them; its file and that of its key.
-fn certificate(folder: &Path, name: &str, options: &[&str]) -> (String, String) {
-    let file = |ending: &str| folder.join(format!("{name}.{ending}")).display().to_string();
-    let (certificate, key) = (file("pem"), file("key"));
-    let names = format!("subjectAltName=DNS:{HOST}");
-    let subject = ["-subj", &format!("/CN={HOST}"), "-addext", &names, "-addext", "basicConstraints=critical,CA:FALSE"];
-    let to = ["-days", "2", "-keyout", &key, "-out", &certificate];
-    openssl(&[&["req", "-x509", "-nodes"], options, &subject, &to].concat());
-    (certificate, key)
-}
 
 #[test]
 fn every_kind_of_certificate_is_bound_to_by_its_own_hash() {
@@ -33,7 +22,7 @@ fn every_kind_of_certificate_is_bound_to_by_its_own_hash() {
     ];
     let mut site: Option<Site> = None;
     for (name, options) in kinds {
-        let (file, key) = certificate(folder.path(), name, options);
+        let (file, key) = certificate(folder.path(), name, HOST, options);
         let service = Service::start(&["--auth", "negotiate", "--tls", "--cbt", "strict", "--cert", &file, "--key", &key]);
         let Some(service) = service else { return };
         // By its fingerprint: nobody signs with SHA-1 any more, and few authorities with the others.
@@ -73,7 +62,7 @@ struct Between {
 
 impl Between {
     fn start(folder: &Path, service: &Service) -> Option<Self> {
-        let (certificate, key) = certificate(folder, "between", &["-newkey", "rsa:2048"]);
+        let (certificate, key) = certificate(folder, "between", HOST, &["-newkey", "rsa:2048"]);
         let mut command = Command::new(python()?);
         command.arg("-B").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/between.py"));
         command.args([&certificate, &key, &service.port.to_string()]).stdin(Stdio::null()).stdout(Stdio::piped());

@@ -11,6 +11,7 @@ mod damage;
 mod kdc;
 mod kerberos;
 mod logon;
+mod pull;
 mod quotas;
 #[path = "../support/sandbox.rs"]
 mod sandbox;

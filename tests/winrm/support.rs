@@ -84,6 +84,11 @@ impl Site {
 
     /// Writes the inventory anew, with other settings.
     pub(crate) fn reach(&self, instruments: &[&str], settings: &Settings) {
+        self.reach_with(instruments, settings, &json!("push"));
+    }
+
+    /// The same with the setting `kits`.
+    pub(crate) fn reach_with(&self, instruments: &[&str], settings: &Settings, kits: &Value) {
         let shipped = std::fs::read_to_string(Path::new(REPOSITORY).join("inventory/ndx.yaml")).expect("the shipped inventory");
         let mut text = shipped.split_once("\ninstruments:").expect("instruments").0.to_owned();
         text.push_str("\ninstruments:\n");
@@ -91,7 +96,7 @@ impl Site {
             let settings = settings.clone().with("root", self.root(name).display().to_string());
             let _ = writeln!(
                 text,
-                "  {name}: {{transport: {{winrm: {}}}, secrets: {{word: {{env: IBEXDEPLOY_TEST_WORD}}}}}}",
+                "  {name}: {{transport: {{winrm: {}}}, kits: {kits}, secrets: {{word: {{env: IBEXDEPLOY_TEST_WORD}}}}}}",
                 json!(settings.0)
             );
         }
@@ -196,6 +201,18 @@ pub(crate) fn certificates(folder: &Path) -> Certificates {
         other_certificate: file("other.pem"),
         other_key: file("other.key"),
     }
+}
+
+/// Makes a certificate for a host, with a key and a signature as OpenSSL's `req` takes them; its file and that of its key.
+pub(crate) fn certificate(folder: &Path, name: &str, host: &str, options: &[&str]) -> (String, String) {
+    let file = |ending: &str| folder.join(format!("{name}.{ending}")).display().to_string();
+    let (certificate, key) = (file("pem"), file("key"));
+    let kind = if host.parse::<std::net::IpAddr>().is_ok() { "IP" } else { "DNS" };
+    let (subject, names) = (format!("/CN={host}"), format!("subjectAltName={kind}:{host}"));
+    let about = ["-subj", &subject, "-addext", &names, "-addext", "basicConstraints=critical,CA:FALSE"];
+    let to = ["-days", "2", "-keyout", &key, "-out", &certificate];
+    openssl(&[&["req", "-x509", "-nodes"], options, &about, &to].concat());
+    (certificate, key)
 }
 
 pub(crate) fn openssl(arguments: &[&str]) -> String {

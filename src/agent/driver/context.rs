@@ -6,14 +6,14 @@ use crate::agent::content::RunContent;
 use crate::agent::jobs::RunJobs;
 use crate::agent::run::Run;
 use crate::content::ContentHash;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::events::{BackedUp, EventKind, StepRef, Unit};
 use crate::locks::locked;
 use crate::plan::{InstrumentPlan, PlanStep};
 use crate::secrets::Secrets;
 use crate::units::millis;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,7 @@ impl<'a> Bench<'a> {
             step,
             progress: StepProgress::new(run, step.to_ref()),
             undo_log: StepUndoLog { run, step: &step.id },
-            content: RunContent { desk: &run.desk, share: driver.share.clone(), announce: &driver.announce },
+            content: RunContent { desk: &run.desk, shelf: driver.shelf.clone(), announce: &driver.announce },
             jobs: RunJobs::new(&run.dir, &driver.machine.executable, scope),
             secrets: run.secrets(),
             deadline,
@@ -161,21 +161,4 @@ impl Progress for StepProgress<'_> {
     fn backed_up(&self, backup: &BackedUp) {
         self.run.emit(EventKind::BackedUp(backup.clone()));
     }
-}
-
-/// The native folders of the plan's components on the share, when it pulls.
-///
-/// # Errors
-/// When the share's path has no meaning here.
-pub(crate) fn share_folders(
-    driver_plan: &InstrumentPlan,
-    drives: &crate::paths::Drives,
-) -> Result<Option<BTreeMap<String, PathBuf>>> {
-    let Some(pull) = &driver_plan.pull else { return Ok(None) };
-    let base = drives.native(&pull.from)?;
-    if !base.is_dir() {
-        return Err(Error::new(ErrorKind::Unreachable, format!("the share {} is not there", pull.from))
-            .next("check the share and the account that reads it, or set `kits: push` in the inventory"));
-    }
-    Ok(Some(driver_plan.components.iter().map(|(name, c)| (name.clone(), base.join(&c.release).join(name))).collect()))
 }

@@ -18,6 +18,7 @@ pub(crate) use undo::{UndoReport, Undoing};
 
 use super::machine::Machine;
 use super::prune;
+use super::pull::Shelf;
 use super::resume::Resume;
 use super::run::{Run, cancelled};
 use crate::actions::Action;
@@ -27,11 +28,9 @@ use crate::plan::{Hold, PlanStep};
 use crate::playbook::Phase;
 use crate::template::Context;
 use crate::units::millis;
-use context::share_folders;
 use late::Item;
 use outage::Outage;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -42,7 +41,8 @@ pub(crate) struct Driver {
     pub(crate) machine: Arc<Machine>,
     pub(crate) facts: BTreeMap<String, serde_json::Value>,
     pub(crate) registered: BTreeMap<String, serde_json::Value>,
-    pub(crate) share: Option<BTreeMap<String, PathBuf>>,
+    /// The folder of releases, when the plan pulls and it is open.
+    pub(crate) shelf: Option<Arc<Shelf>>,
     pub(crate) announce: Box<dyn Fn(u64, u64) + Send + Sync>,
     resume: Resume,
     begun: Instant,
@@ -75,7 +75,7 @@ impl Driver {
         Self {
             facts: resume.facts.take().unwrap_or_default(),
             registered: std::mem::take(&mut resume.registered),
-            share: None,
+            shelf: None,
             announce,
             begun: Instant::now(),
             outage,
@@ -95,8 +95,8 @@ impl Driver {
             self.recall_longest();
         }
         self.gather_facts();
-        // When the share is not there, `stage` says so.
-        self.share = share_folders(&self.run.plan, &self.machine.drives).ok().flatten();
+        // When it is not there, `stage` says so.
+        self.shelf = Shelf::open(&self.run.plan, &self.machine, &self.run.secrets()).ok().flatten().map(Arc::new);
         self.machine.platform.background_priority(true);
         let outcome = self.phases();
         self.machine.platform.background_priority(false);

@@ -1,9 +1,9 @@
 //! The phase `stage`: its steps, then everything that must be so before IBEX may be stopped.
 
-use super::context::share_folders;
 use super::late::{items_of, rendered};
 use super::{Bench, Driver, Halt, Source};
 use crate::actions::{Action, Difference, FetchStats, SpaceNeed, volumes};
+use crate::agent::pull::Shelf;
 use crate::agent::run::cancelled;
 use crate::agent::stranded::is_unproven;
 use crate::error::{Error, ErrorKind, Result};
@@ -14,6 +14,7 @@ use crate::playbook::{Phase, RunAs};
 use crate::template;
 use crate::units::{Size, millis};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 impl Driver {
@@ -33,9 +34,9 @@ impl Driver {
     }
 
     fn prepare(&mut self) -> Result<()> {
-        self.share = share_folders(&self.run.plan, &self.machine.drives)?;
         let later: Vec<PlanStep> =
             self.run.plan.steps.iter().filter(|s| s.phase > Phase::Stage && s.skip.is_none()).cloned().collect();
+        self.open_shelf(&later)?;
         self.check_sessions(&later)?;
         self.check_space(&later)?;
         let begun = Instant::now();
@@ -65,6 +66,18 @@ impl Driver {
         }
         let items = items_of(&self.run.plan, &self.machine.drives, step)?;
         Ok(items.iter().filter_map(|item| rendered(step, &self.names(item)).ok()).collect())
+    }
+
+    /// Opens the folder of releases; a worker that came back waits for the controller that has the password first.
+    fn open_shelf(&mut self, later: &[PlanStep]) -> Result<()> {
+        let secret = self.run.plan.pull.as_ref().and_then(|pull| pull.password.as_deref());
+        let reader = later.iter().find(|step| matches!(step.action, Action::Sync(_))).or(later.first());
+        if let (Some(secret), Some(step)) = (secret, reader) {
+            let deadline = self.run.deadline(step.timeout.0).unless_stopping();
+            self.wait_for_named(&[secret], step, &deadline).map_err(|e| self.named(e, step))?;
+        }
+        self.shelf = Shelf::open(&self.run.plan, &self.machine, &self.run.secrets())?.map(Arc::new);
+        Ok(())
     }
 
     fn stage_step(&self, step: &PlanStep) -> Result<FetchStats> {

@@ -103,9 +103,11 @@ impl Driver {
     /// A worker that came back has no secrets until a controller comes.
     pub(super) fn wait_for_secrets(&self, step: &PlanStep, deadline: &crate::actions::Deadline) -> Result<()> {
         let wanted: Vec<&str> = plan::secrets(&step.action).into_iter().map(|(_, name)| name).collect();
-        if wanted.is_empty() {
-            return Ok(());
-        }
+        if wanted.is_empty() { Ok(()) } else { self.wait_for_named(&wanted, step, deadline) }
+    }
+
+    /// The same for secrets by name; the wait is told as one of the step.
+    pub(super) fn wait_for_named(&self, wanted: &[&str], step: &PlanStep, deadline: &crate::actions::Deadline) -> Result<()> {
         let source = Source { plan: &self.run.plan, dir: &self.run.dir };
         let bench = Bench::new(self, source, step, String::new(), deadline.clone());
         let what = format!("a controller that has the secret `{}`", wanted.join("`, `"));

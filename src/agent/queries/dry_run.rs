@@ -119,7 +119,7 @@ impl Look<'_> {
     fn with<T>(&self, step: &PlanStep, index: usize, look: impl FnOnce(&StepContext<'_>) -> Result<T>) -> Result<T> {
         let machine = &self.worker.machine;
         let deadline = Deadline::after(step.timeout.0.min(LIMIT), Arc::new(AtomicBool::new(false)));
-        let content = RunContent { desk: self.desk, share: None, announce: &|_, _| () };
+        let content = RunContent { desk: self.desk, shelf: None, announce: &|_, _| () };
         let jobs = RunJobs::new(self.dir, &machine.executable, format!("probe{index}"));
         let secrets = Secrets::default();
         let cx = StepContext {

@@ -134,7 +134,7 @@ impl Here<'_> {
     }
 
     /// A file of the controller's: relative to the inventory, `~` is the operator's home.
-    fn file(&self, pointer: &str, folder: &Path, path: Option<String>) -> Result<Option<PathBuf>> {
+    pub(super) fn file(&self, pointer: &str, folder: &Path, path: Option<String>) -> Result<Option<PathBuf>> {
         let Some(path) = path else { return Ok(None) };
         let path = secrets::at_home(&path).map_err(|e| self.wrong(pointer, e))?;
         Ok(Some(folder.join(path)))

@@ -22,10 +22,11 @@ use windows as system;
 use super::disks::{DiskFile, VirtualDisk};
 use super::updates::{Program, Update};
 use super::{Platform, ProcessInfo, ScheduledTask, ServiceControl, ServiceDefinition, ServiceStatus};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::paths::{Drives, WinPath};
 use serde::Deserialize;
 use state::StateFile;
+use std::any::Any;
 use std::path::{Path, PathBuf};
 
 /// An instrument below a folder.
@@ -203,6 +204,15 @@ impl Platform for Sandbox {
 
     fn memory(&self) -> Result<u64> {
         Ok(self.state.read()?.memory)
+    }
+
+    /// A share without accounts lets everybody in.
+    fn connect_share(&self, share: &WinPath, user: &str, password: &str) -> Result<Box<dyn Any + Send + Sync>> {
+        let accounts = self.state.read()?.share_accounts;
+        if accounts.is_empty() || accounts.get(user).is_some_and(|known| known == password) {
+            return Ok(Box::new(()));
+        }
+        Err(Error::new(ErrorKind::Refused, format!("the share {share} does not let {user} in")))
     }
 
     fn make_link(&self, at: &Path, to: &Path) -> Result<()> {

@@ -34,6 +34,9 @@ pub(super) struct State {
     /// Virtual disks that are attached.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) disks: Vec<SimulatedDisk>,
+    /// Who may read shares, with passwords that are no secrets.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) share_accounts: BTreeMap<String, String>,
 }
 
 /// An update that only exists in the state file.
@@ -78,6 +81,7 @@ impl Default for State {
             restart_ends_agent: false,
             updates: Vec::new(),
             disks: Vec::new(),
+            share_accounts: BTreeMap::new(),
         }
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod rights;
 pub mod self_test;
 pub(crate) mod service_process;
 pub(crate) mod services;
+mod shares;
 pub(crate) mod system;
 mod tasks;
 mod updates;
@@ -28,6 +29,7 @@ use crate::error::Result;
 use crate::files::read_json;
 use crate::paths::{Drives, WinPath};
 use serde::Deserialize;
+use std::any::Any;
 use std::path::{Path, PathBuf};
 
 /// This machine.
@@ -140,6 +142,10 @@ impl Platform for Windows {
 
     fn memory(&self) -> Result<u64> {
         machine::memory()
+    }
+
+    fn connect_share(&self, share: &WinPath, user: &str, password: &str) -> Result<Box<dyn Any + Send + Sync>> {
+        shares::connect(share, user, password).map(|connection| Box::new(connection) as Box<dyn Any + Send + Sync>)
     }
 
     fn make_link(&self, at: &Path, to: &Path) -> Result<()> {

@@ -74,21 +74,22 @@ impl Launch<'_> {
         let block = environment.block();
         let [input, output, errors] = self.streams;
         let streams = [inheritable(input)?, inheritable(output)?, inheritable(errors)?];
-        let job = new_job(JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE | JOB_OBJECT_LIMIT_BREAKAWAY_OK)
-            .inspect_err(|error| tracing::warn!(%error, "the program runs outside of a job"))
-            .ok();
-        let creation = Creation {
-            application: application.as_deref(),
-            line: &line,
-            folder: folder.as_deref(),
-            block: Some(&block),
-            flags: CREATE_NO_WINDOW,
-            token: self.token,
-            streams: Some(&streams),
-            job: job.as_ref(),
+        let outside = |error: &dyn std::fmt::Display| tracing::warn!(%error, "the program runs outside of a job");
+        let mut job =
+            new_job(JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE | JOB_OBJECT_LIMIT_BREAKAWAY_OK).inspect_err(|error| outside(error)).ok();
+        let create = |job: Option<&OwnedHandle>| {
+            let (application, folder, block) = (application.as_deref(), folder.as_deref(), Some(block.as_slice()));
+            let (flags, token, streams) = (CREATE_NO_WINDOW, self.token, Some(&streams));
+            Creation { application, line: &line, folder, block, flags, token, streams, job }.create()
         };
         // A virus scanner may have the program open, which is new; and what was not made has run nothing.
-        let created = patiently(PATIENCE, || creation.create()).cannot(|| format!("start `{text}`"))?;
+        let mut created = patiently(PATIENCE, || create(job.as_ref()));
+        if job.is_some() && created.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied) {
+            // A job of the site's that this process is in may let no other be put into it.
+            created = create(None).inspect(|_| outside(&"it may not be put into one"));
+            job = None;
+        }
+        let created = created.cannot(|| format!("start `{text}`"))?;
         Ok(Launched { process: created.process, job })
     }
 }

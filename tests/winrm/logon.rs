@@ -44,6 +44,22 @@ fn a_wrong_password_is_an_error_that_is_not_repeated() {
     assert_eq!(service.count("Create"), 0);
 }
 
+/// Each presentation counts towards the account's lockout, and Basic presents the password with every request.
+#[test]
+fn a_wrong_password_is_presented_once_by_basic() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("log");
+    let Some(service) = Service::start(&["--auth", "basic", "--tls", "--log", &log.display().to_string()]) else { return };
+    let mut site = Site::of(&[NAME], &service.settings().with("auth", "basic"));
+    site.set_password("Wr0ng-word");
+    for (times, verbosity) in [(1, "-v"), (2, "-vv")] {
+        let ended = site.run(&["status", NAME, verbosity]);
+        assert_ne!(ended.code, 0, "{}", ended.story());
+        let seen = std::fs::read_to_string(&log).expect("the service's log");
+        assert_eq!(seen.matches(r#""deny": "bad password""#).count(), times, "{seen}");
+    }
+}
+
 #[test]
 fn a_service_that_offers_something_else_is_named() {
     let Some(service) = Service::start(&["--auth", "kerberos"]) else { return };

@@ -193,7 +193,13 @@ const STARTING: &str = "start a program";
 /// Opens a shell and starts a program in it.
 async fn begin(mouth: &mut Connection, shell: &mut InUse, line: &CommandLine) -> Result<std::result::Result<CommandId, Fault>> {
     let request = Request::Create { shell: &shell.shell };
-    match mouth.call(shell.session, &request, STARTS_WITHIN).await? {
+    let created = mouth.call(shell.session, &request, STARTS_WITHIN).await.inspect_err(|e| {
+        // Whoever was not let in has opened nothing, and closing it would present a wrong password again.
+        if e.kind() == ErrorKind::Logon {
+            shell.was_not_opened();
+        }
+    });
+    match created? {
         Ok(Reply { shell: Some(name), .. }) => shell.is_named(name),
         Ok(_) => {}
         Err(fault) => return Err(fault.into_error(request.what())),

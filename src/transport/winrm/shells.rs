@@ -4,7 +4,7 @@
 use super::connection::Connection;
 use super::endpoint::Endpoint;
 use super::soap::{CommandId, Request, SessionId, ShellId};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -85,7 +85,8 @@ impl Shells {
         futures_util::future::join_all(all).await;
     }
 
-    /// Tries it once more where the answer was lost.
+    /// Tries it once more where the answer was lost; not where we were not let in, since accounts are locked after a few
+    /// wrong passwords.
     async fn close_afresh(&self, kept: Kept) {
         for _ in 0..2 {
             let close = async {
@@ -94,7 +95,12 @@ impl Shells {
             };
             match tokio::time::timeout(CLOSING, close).await {
                 Ok(Ok(())) => return,
-                Ok(Err(e)) => tracing::debug!(error = %e, "a shell was not closed"),
+                Ok(Err(e)) => {
+                    tracing::debug!(error = %e, "a shell was not closed");
+                    if e.kind() == ErrorKind::Logon {
+                        break;
+                    }
+                }
                 Err(_) => tracing::debug!("a shell was not closed in time"),
             }
         }
@@ -121,6 +127,11 @@ impl InUse {
             kept.shell = shell.clone();
         }
         self.shell = shell;
+    }
+
+    /// Forgets a shell that the service did not open.
+    pub(super) fn was_not_opened(&self) {
+        self.all.is_closed(&self.shell);
     }
 
     /// Ends the program in the shell, where it goes on, and closes the shell, over the first of the connections that can

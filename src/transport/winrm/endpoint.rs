@@ -82,6 +82,8 @@ impl Logon {
         let with = match spec.auth {
             WinrmAuth::Certificate => return Ok(Self::Certificate),
             WinrmAuth::Basic => None,
+            // NTLM does not prove who the machine is; whoever names a Kerberos server means that it is proven.
+            WinrmAuth::Negotiate if spec.kdc.is_some() => Some(Mechanisms::Kerberos),
             WinrmAuth::Negotiate => Some(Mechanisms::KerberosOrNtlm),
             WinrmAuth::Kerberos => Some(Mechanisms::Kerberos),
             WinrmAuth::Ntlm => Some(Mechanisms::Ntlm),

@@ -33,7 +33,7 @@ groups:
   winter: {}
 instruments:
   NDXLARMOR: {groups: [ts2, winter], seci: {retire: 2099-03-31}}
-  NDXZOOM: {groups: [ts2], transport: {winrm: {user: gamekeeper, auth: kerberos}}}
+  NDXZOOM: {groups: [ts2], transport: {winrm: {user: gamekeeper, password: mysql_root, auth: kerberos}}}
   NDXEMU: {groups: [muons, winter], places: {server: 'E:\EPICS'}, kits: {pull: {from: '\\srv\kits$'}}, seci: {}}
 ";
 
@@ -175,6 +175,7 @@ fn an_instrument_as_json_has_every_setting() {
     "/places/settings": "defaults",
     "/secrets/mysql_root/command": "defaults",
     "/transport/winrm/auth": "instrument",
+    "/transport/winrm/password": "instrument",
     "/transport/winrm/user": "instrument",
     "/vars/pv_prefix": "defaults",
     "/vars/windows/days": "defaults",
@@ -197,6 +198,7 @@ fn an_instrument_as_json_has_every_setting() {
   "transport": {
     "winrm": {
       "auth": "kerberos",
+      "password": "mysql_root",
       "user": "gamekeeper"
     }
   },

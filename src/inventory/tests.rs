@@ -125,7 +125,9 @@ fn transports_and_kits_are_read_as_data() -> Result<()> {
     let inventory = after_head(
         "  kits: push
 instruments:
-  NDXA: {transport: {winrm: {user: g, auth: kerberos, https: true, port: 5986, ca: ca.pem, timeout: 5s}}}
+  NDXA:
+    transport: {winrm: {user: g, password: p, auth: kerberos, https: true, port: 5986, ca: ca.pem, timeout: 5s}}
+    secrets: {p: {env: P}}
   NDXB: {kits: {pull: {from: '\\\\srv\\kits$\\{{ inst }}'}}}
 ",
     )?;
@@ -421,6 +423,44 @@ fn settings_that_do_not_fit() {
     ] {
         let text = said(&format!("instruments:\n  NDXLOQ: {{transport: {{ssh: {{{settings}}}}}}}\n"));
         assert!(text.starts_with("inv/t.yaml:5:") && text.contains(message), "{text}");
+    }
+    assert_snapshot!(said("instruments:\n  NDXLOQ: {transport: {winrm: {user: '', password: p}}, secrets: {p: {env: P}}}\n"), @r"
+    inv/t.yaml:5:32: `user` is empty
+    3 |   transport: {ssh: {user: admin, port: 22}}
+    4 | instruments:
+    5 |   NDXLOQ: {transport: {winrm: {user: '', password: p}}, secrets: {p: {env: P}}}
+      |                                ^
+    next: write what belongs there, or leave it out
+    ");
+    for (settings, message) in [
+        ("user: g", "38: nothing says the password to log on with by WinRM"),
+        ("password: p", "42: nothing says the account to log on with by WinRM"),
+        ("auth: ntlm", "38: nothing says the account to log on with by WinRM"),
+        ("", "24: nothing says the account to log on with by WinRM"),
+        ("user: g, password: p, kdc: ''", "54: `kdc` is empty"),
+        ("user: g, password: p, kdc: dc1, auth: ntlm", "59: `kdc` names a Kerberos server, and `auth: ntlm` asks none"),
+        ("user: g, password: p, kdc: dc1, auth: basic, https: true", "59: `kdc` names a Kerberos server, and `auth: basic`"),
+        ("user: g, password: p, https: true, ca: c, pin: 'x'", "79: `pin` and `ca` are both given"),
+        ("auth: certificate, https: true, certificate: c, key: k, user: g", "94: `user` is not used with `auth: certificate`"),
+        ("auth: certificate, https: true, certificate: c, key: k, password: p", "98: `password` is not used with"),
+        ("auth: certificate, https: true, certificate: c, key: k, kdc: dc1", "93: `kdc` names a Kerberos server"),
+    ] {
+        let text =
+            said(&format!("instruments:\n  NDXLOQ: {{transport: {{winrm: {{{settings}}}}}, secrets: {{p: {{env: P}}}}}}\n"));
+        assert!(text.starts_with(&format!("inv/t.yaml:5:{message}")), "{settings}: {text}");
+    }
+    // An exception among machines whose defaults are shared: those cannot be taken out.
+    for (shared, own) in [
+        ("https: true, ca: c", format!("pin: '{}'", "0".repeat(64))),
+        ("kdc: dc1", "auth: ntlm".to_owned()),
+        ("https: true", "auth: certificate, certificate: c, key: k".to_owned()),
+    ] {
+        let layers = format!(
+            "defaults: {{transport: {{winrm: {{user: g, password: p, {shared}}}}}, secrets: {{p: {{env: P}}}}}}\n\
+             instruments: {{NDXLOQ: {{transport: {{winrm: {{{own}}}}}}}}}\n"
+        );
+        let read = read(&layers);
+        assert!(read.is_ok(), "{layers}: {read:?}");
     }
     assert_snapshot!(said("instruments:\n  NDXLOQ: {secrets: {a: {command: []}}}\n"), @r"
     inv/t.yaml:5:26: the secret `a` has an empty `command`

@@ -1,7 +1,7 @@
 //! The settings of SSH and WinRM connections, checked as far as no connection is needed for it.
 
 use super::super::file::{AgentSupply, Ssh, Winrm};
-use super::super::{names, secrets};
+use super::super::{Layer, names, secrets};
 use super::Here;
 use crate::error::{Error, Result};
 use crate::plan::{SshSpec, WinrmAuth, WinrmSpec};
@@ -32,14 +32,17 @@ impl Here<'_> {
         let at = |key: &str| format!("/transport/winrm/{key}");
         self.check_reach(&at, winrm.root.as_deref(), winrm.address.as_deref(), winrm.timeout)?;
         self.check_tls(&at, &winrm)?;
+        self.check_logon(&at, &winrm)?;
         let pin = winrm.pin.as_deref().map(|pin| self.fingerprint(&at("pin"), pin)).transpose()?;
+        // A password that is not used is not to be fetched either.
+        let named = winrm.auth != Some(WinrmAuth::Certificate);
         Ok(WinrmSpec {
             host: host.to_owned(),
             address: winrm.address,
             port: winrm.port.map(|port| port.0),
-            user: winrm.user,
+            user: winrm.user.filter(|_| named),
             auth: winrm.auth.unwrap_or_default(),
-            password: winrm.password,
+            password: winrm.password.filter(|_| named),
             https: winrm.https == Some(true),
             ca: self.file(&at("ca"), folder, winrm.ca)?,
             pin,
@@ -106,6 +109,14 @@ impl Here<'_> {
                 );
             }
         }
+        if winrm.ca.is_some() && winrm.pin.is_some() && !self.is_overruled(&at("ca"), &at("pin")) {
+            let what = "`pin` and `ca` are both given, and with `pin` no authority counts";
+            return wrong(
+                "pin",
+                what.to_owned(),
+                "keep `pin` for this one certificate, or `ca` for all that the authority signs",
+            );
+        }
         let by_certificate = winrm.auth == Some(WinrmAuth::Certificate);
         for (key, file) in [("certificate", &winrm.certificate), ("key", &winrm.key)] {
             if by_certificate && file.is_none() {
@@ -118,6 +129,68 @@ impl Here<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What logging on needs, and what it would not use: whoever wrote that expects something else than would happen.
+    fn check_logon(&self, at: &dyn Fn(&str) -> String, winrm: &Winrm) -> Result<()> {
+        let wrong = |key: &str, what: String, next: &str| Err(self.wrong(&at(key), Error::bad_input(what).next(next)));
+        for (key, set) in [
+            ("user", &winrm.user),
+            ("kdc", &winrm.kdc),
+            ("ca", &winrm.ca),
+            ("certificate", &winrm.certificate),
+            ("key", &winrm.key),
+        ] {
+            if set.as_ref().is_some_and(|text| text.trim().is_empty()) {
+                return wrong(key, format!("`{key}` is empty"), "write what belongs there, or leave it out");
+            }
+        }
+        let auth = winrm.auth.unwrap_or_default();
+        let overruled = |key: &str| self.is_overruled(&at(key), &at("auth"));
+        if let (Some(_), Some(name), false) = (&winrm.kdc, without_kerberos(auth), overruled("kdc")) {
+            let what = format!("`kdc` names a Kerberos server, and `auth: {name}` asks none");
+            return wrong("kdc", what, "choose `auth: kerberos` or `negotiate`, or leave `kdc` out");
+        }
+        for (key, set) in [("user", &winrm.user), ("password", &winrm.password)] {
+            if auth == WinrmAuth::Certificate && set.is_some() && !overruled(key) {
+                let what = format!("`{key}` is not used with `auth: certificate`: the machine knows whose the certificate is");
+                return wrong(key, what, "leave it out, or choose another `auth`");
+            }
+        }
+        if auth == WinrmAuth::Certificate {
+            return Ok(());
+        }
+        if winrm.user.is_none() {
+            let error = Error::bad_input("nothing says the account to log on with by WinRM")
+                .next("add `user:` to its settings: NAME, DOMAIN\\NAME or NAME@DOMAIN");
+            return Err(self.wrong(&self.any_of("/transport/winrm"), error));
+        }
+        if winrm.password.is_none() {
+            let error = Error::bad_input("nothing says the password to log on with by WinRM").next(
+                "name a secret, `password: NAME`, and say under `secrets:` where NAME comes from; a certificate needs none",
+            );
+            return Err(self.wrong(&at("user"), error));
+        }
+        Ok(())
+    }
+
+    /// True when a stronger layer makes another choice, so that an instrument can be an exception: a setting of the
+    /// defaults cannot be taken out, and does not count then.
+    fn is_overruled(&self, setting: &str, by: &str) -> bool {
+        let rank = |pointer: &str| {
+            self.origins.get(pointer).map(|origin| match origin.layer {
+                Layer::Defaults => 0,
+                Layer::Group(_) => 1,
+                Layer::Instrument => 2,
+            })
+        };
+        rank(setting) < rank(by)
+    }
+
+    /// A setting of a section, for errors about one that is missing.
+    fn any_of(&self, section: &str) -> String {
+        let below = format!("{section}/");
+        self.origins.keys().find(|key| key.starts_with(&below)).map_or_else(|| section.to_owned(), Clone::clone)
     }
 
     /// As lower-case hex without signs between.
@@ -138,5 +211,15 @@ impl Here<'_> {
         let Some(path) = path else { return Ok(None) };
         let path = secrets::at_home(&path).map_err(|e| self.wrong(pointer, e))?;
         Ok(Some(folder.join(path)))
+    }
+}
+
+/// The name of a way to log on that has nothing to do with Kerberos.
+fn without_kerberos(auth: WinrmAuth) -> Option<&'static str> {
+    match auth {
+        WinrmAuth::Negotiate | WinrmAuth::Kerberos => None,
+        WinrmAuth::Ntlm => Some("ntlm"),
+        WinrmAuth::Basic => Some("basic"),
+        WinrmAuth::Certificate => Some("certificate"),
     }
 }

@@ -57,7 +57,22 @@ fn a_wrong_password_is_presented_once_by_basic() {
         assert_ne!(ended.code, 0, "{}", ended.story());
         let seen = std::fs::read_to_string(&log).expect("the service's log");
         assert_eq!(seen.matches(r#""deny": "bad password""#).count(), times, "{seen}");
+        let shown = ended.stderr.contains("the service answers 401") && ended.stderr.contains(r#"offers="Basic""#);
+        assert_eq!(shown, verbosity == "-vv", "{}", ended.stderr);
     }
+}
+
+#[test]
+fn what_protects_a_connection_is_shown_on_request() {
+    let Some(service) = Service::start(&["--auth", "basic", "--tls"]) else { return };
+    let site = Site::of(&[NAME], &service.settings().with("auth", "basic"));
+    let ended = site.run(&["status", NAME, "-vv"]);
+    assert_eq!(ended.code, 0, "{}", ended.story());
+    let fingerprint = service.fingerprint().replace(':', "").to_lowercase();
+    assert!(ended.stderr.contains(r#"version="TLSv1_3""#), "{}", ended.stderr);
+    assert!(ended.stderr.contains(&format!("SHA256:{fingerprint}")), "{}", ended.stderr);
+    // Errors are for people, and no values of a program.
+    assert!(!ended.stderr.contains("Details {"), "{}", ended.stderr);
 }
 
 #[test]

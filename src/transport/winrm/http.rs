@@ -3,7 +3,7 @@
 
 use super::binding;
 use super::endpoint::Endpoint;
-use super::tls;
+use super::{tls, unauthorized};
 use crate::error::{Error, ErrorKind, Result};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
@@ -123,6 +123,9 @@ impl Wire {
         self.sender.ready().await.map_err(|e| lost(&e))?;
         let answer = self.sender.send_request(request).await.map_err(|e| lost(&e))?;
         let (head, body) = answer.into_parts();
+        if head.status == StatusCode::UNAUTHORIZED {
+            tracing::debug!(offers = unauthorized::offered(&head.headers).join(", "), "the service answers 401");
+        }
         let body = Limited::new(body, LARGEST_BODY)
             .collect()
             .await

@@ -145,11 +145,13 @@ impl InUse {
         }
         let request = Request::Delete { shell: &self.shell };
         let delete = connection.call(self.session, &request, CLOSING);
+        // Dropped, it is abandoned where it is not closed.
         match tokio::time::timeout(CLOSING, delete).await {
             Ok(Ok(Ok(_))) => self.all.is_closed(&self.shell),
             Ok(Ok(Err(fault))) if fault.is_gone() => self.all.is_closed(&self.shell),
-            // Dropped, it is abandoned.
-            other => tracing::debug!(?other, "the shell could not be closed"),
+            Ok(Ok(Err(fault))) => tracing::debug!(error = %fault.into_error("close a shell"), "the shell is not closed yet"),
+            Ok(Err(e)) => tracing::debug!(error = %e, "the shell is not closed yet"),
+            Err(_) => tracing::debug!(limit = ?CLOSING, "the shell is not closed yet: no answer came"),
         }
     }
 }

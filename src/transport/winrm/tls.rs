@@ -110,7 +110,8 @@ impl ServerCertVerifier for Pinned {
         _: &[u8],
         _: UnixTime,
     ) -> std::result::Result<ServerCertVerified, rustls::Error> {
-        if fingerprint(end_entity) == self.pin {
+        let shown = fingerprint(end_entity);
+        if shown == self.pin {
             return Ok(ServerCertVerified::assertion());
         }
         Err(CertificateError::ApplicationVerificationFailure.into())
@@ -129,6 +130,7 @@ impl ServerCertVerifier for Pinned {
         &self,
         message: &[u8],
         certificate: &CertificateDer<'_>,
+        tracing::debug!(shown, pinned = self.pin, "the certificate is another one than the one that is pinned");
         signature: &DigitallySignedStruct,
     ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
         verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
@@ -151,10 +153,18 @@ pub(super) async fn secure(endpoint: &Endpoint, tls: &Tls, stream: TcpStream) ->
     let name = ServerName::try_from(endpoint.host.clone())
         .map_err(|e| Error::bad_input(format!("`{}` cannot be the name in a certificate", endpoint.host)).because(e))?;
     let secured = TlsConnector::from(Arc::clone(&tls.config)).connect(name, stream).await;
-    secured.map_err(|e| {
+    let secured = secured.map_err(|e| {
         let cause = e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         refused(endpoint, tls.pinned, cause, &e)
-    })
+    })?;
+    let session = secured.get_ref().1;
+    let certificate = session.peer_certificates().and_then(<[_]>::first).map(|certificate| fingerprint(certificate));
+    tracing::debug!(
+        version = session.protocol_version().and_then(|version| version.as_str()),
+        certificate = certificate.map(|sha256| format!("SHA256:{sha256}")),
+        "TLS protects the connection"
+    );
+    Ok(secured)
 }
 
 fn refused(endpoint: &Endpoint, pinned: bool, cause: Option<&rustls::Error>, e: &std::io::Error) -> Error {

@@ -3,7 +3,7 @@
 use super::endpoint::{Endpoint, Logon, Mechanisms};
 use super::http::Answer;
 use crate::error::{Error, ErrorKind};
-use hyper::header::WWW_AUTHENTICATE;
+use hyper::header::{HeaderMap, WWW_AUTHENTICATE};
 
 /// Another reason of a refusal, over HTTPS with NTLM, which says what certificate was seen.
 const ANOTHER_CERTIFICATE: &str =
@@ -13,23 +13,23 @@ const ANOTHER_CERTIFICATE: &str =
 const STRICT: &str = "or its CbtHardeningLevel is Strict, which lets nobody in with Kerberos over HTTPS from here: `auth: ntlm`, or Kerberos \
                       over HTTP, where each message is sealed";
 
+/// The ways to log on that an answer 401 offers, without what some of them say besides.
+pub(super) fn offered(headers: &HeaderMap) -> Vec<&str> {
+    let values = headers.get_all(WWW_AUTHENTICATE).iter();
+    values.filter_map(|value| value.to_str().ok()?.split_whitespace().next()).map(plain).collect()
+}
+
 /// The error of an answer 401.
 pub(super) fn explain(endpoint: &Endpoint, answer: &Answer) -> Error {
     let (place, user) = (endpoint.place(), endpoint.logon.user());
-    let offered: Vec<&str> = answer
-        .headers
-        .get_all(WWW_AUTHENTICATE)
-        .iter()
-        .filter_map(|value| value.to_str().ok()?.split_whitespace().next())
-        .collect();
+    let offered = offered(&answer.headers);
     let wanted = endpoint.logon.scheme();
-    if !offered.is_empty() && !offered.iter().any(|scheme| scheme.eq_ignore_ascii_case(wanted)) {
-        let names: Vec<&str> = offered.iter().map(|scheme| plain(scheme)).collect();
+    if !offered.is_empty() && !offered.iter().any(|scheme| scheme.eq_ignore_ascii_case(plain(wanted))) {
         return Error::new(
             ErrorKind::Logon,
             format!("the WinRM service on {place} does not let anybody log on with {}", plain(wanted)),
         )
-        .because(format!("it offers {}", names.join(", ")))
+        .because(format!("it offers {}", offered.join(", ")))
         .next(format!(
             "choose another `auth`, or switch it on there: winrm set winrm/config/service/auth @{{{}=\"true\"}}",
             plain(wanted)

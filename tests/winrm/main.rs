@@ -17,5 +17,6 @@ mod quotas;
 mod sandbox;
 #[path = "../support/service.rs"]
 mod service;
+mod strangers;
 mod support;
 mod whole;

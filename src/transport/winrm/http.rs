@@ -5,7 +5,7 @@ use super::binding;
 use super::endpoint::Endpoint;
 use super::{tls, unauthorized};
 use crate::error::{Error, ErrorKind, Result};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT};
@@ -30,6 +30,9 @@ pub(super) struct Wire {
     path: &'static str,
     /// What says in a logon that it belongs to this connection, over TLS.
     binding: Option<Vec<u8>>,
+    tls: bool,
+    /// Something that speaks HTTP has answered.
+    answered: bool,
     /// Serves the connection; ends with it.
     _serving: JoinSet<()>,
 }
@@ -79,13 +82,14 @@ impl Wire {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let place = endpoint.place();
-        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|e| broken(&place, &e))?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|e| broken(&place, &e, false))?;
         let mut serving = JoinSet::new();
         serving.spawn(async move {
             // What goes wrong here, the request that is under way is told as well.
             let _ = connection.await;
         });
-        Ok(Self { sender, host: place.clone(), place, path: "/wsman", binding, _serving: serving })
+        let tls = endpoint.tls.is_some();
+        Ok(Self { sender, host: place.clone(), place, path: "/wsman", binding, tls, answered: false, _serving: serving })
     }
 
     /// What a logon over this connection has to say of it (SEC_CHANNEL_BINDINGS); nothing without TLS.
@@ -119,22 +123,35 @@ impl Wire {
         let request = request
             .body(Full::new(Bytes::from(post.body)))
             .map_err(|e| Error::internal("cannot make an HTTP request").because(e))?;
-        let lost = |e: &hyper::Error| broken(&self.place, e);
+        let mute = !self.tls && !self.answered;
+        let lost = |e: &hyper::Error| broken(&self.place, e, mute);
         self.sender.ready().await.map_err(|e| lost(&e))?;
         let answer = self.sender.send_request(request).await.map_err(|e| lost(&e))?;
+        self.answered = true;
         let (head, body) = answer.into_parts();
         if head.status == StatusCode::UNAUTHORIZED {
             tracing::debug!(offers = unauthorized::offered(&head.headers).join(", "), "the service answers 401");
         }
-        let body = Limited::new(body, LARGEST_BODY)
-            .collect()
-            .await
-            .map_err(|e| Error::new(ErrorKind::Unreachable, format!("the answer of {} broke off", self.place)).because(e))?;
+        let body = Limited::new(body, LARGEST_BODY).collect().await.map_err(|e| cut(&self.place, &*e))?;
         Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() })
     }
 }
 
-fn broken(place: &str, e: &hyper::Error) -> Error {
+/// The error of a body that did not come whole.
+fn cut(place: &str, e: &(dyn std::error::Error + Send + Sync + 'static)) -> Error {
+    if e.is::<LengthLimitError>() {
+        return Error::new(ErrorKind::Unreachable, format!("the answer of {place} is longer than {} MiB", LARGEST_BODY >> 20))
+            .because("no WinRM service may be set to send as much in one message")
+            .next("what listens there is no WinRM service: see `port`, and whether `address` is that machine's")
+            .lasting();
+    }
+    Error::new(ErrorKind::Unreachable, format!("the answer of {place} broke off")).because(e).next(RESTARTING)
+}
+
+const RESTARTING: &str = "the machine may be restarting; its event log (Windows Remote Management) says what its service did";
+
+/// `mute`: nothing was ever heard there, without TLS.
+fn broken(place: &str, e: &hyper::Error, mute: bool) -> Error {
     let error = Error::new(ErrorKind::Unreachable, format!("the connection to the WinRM service on {place} broke"));
     let error = error.because(e);
     let cause = std::error::Error::source(e).map(ToString::to_string);
@@ -143,9 +160,15 @@ fn broken(place: &str, e: &hyper::Error) -> Error {
         None => error,
     };
     if e.is_parse() {
-        return error.next("what listens there may be no WinRM service, or HTTPS only: see `port` and `https`");
+        return error.next("what listens there may be no WinRM service, or speak HTTPS only: see `port`, or add `https: true`");
     }
-    error.next("the machine may be restarting; its event log (Windows Remote Management) says what its service did")
+    if mute {
+        return error.next(
+            "what listens there may speak HTTPS only: add `https: true`, or see whether `port` is that of HTTP; else the machine may be \
+             restarting",
+        );
+    }
+    error.next(RESTARTING)
 }
 
 async fn dial(endpoint: &Endpoint) -> Result<TcpStream> {

@@ -71,7 +71,7 @@ pub(super) async fn log_on(endpoint: &Endpoint, wire: &mut Wire, limit: Duration
         }
         let Some(next) = offered(&answer.headers)? else {
             if answer.status == StatusCode::OK {
-                return Err(failed(endpoint, &"the service does not prove who it is"));
+                return Err(stranger(endpoint));
             }
             return Err(unauthorized::explain(endpoint, &answer));
         };
@@ -180,6 +180,15 @@ fn offered(headers: &HeaderMap) -> Result<Option<Vec<u8>>> {
         });
     }
     Ok(None)
+}
+
+/// The error of an answer 200 in the middle of a logon. Whoever lets everybody in is no WinRM service, whatever the password is.
+fn stranger(endpoint: &Endpoint) -> Error {
+    let message = format!("what listens on {} is no WinRM service", endpoint.place());
+    Error::new(ErrorKind::Unreachable, message)
+        .because("it answers 200 to a logon that has only begun, and does not prove who it is")
+        .next("see whether `port` and `address` are right, and whether another web server or a proxy listens there")
+        .lasting()
 }
 
 fn failed(endpoint: &Endpoint, e: &dyn std::fmt::Display) -> Error {

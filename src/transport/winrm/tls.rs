@@ -4,6 +4,7 @@ use super::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::WinrmSpec;
 use sha2::{Digest, Sha256};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::net::TcpStream;
@@ -12,7 +13,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
@@ -42,7 +43,7 @@ impl Tls {
             .with_custom_certificate_verifier(verifier);
         let config = match (&spec.certificate, &spec.key) {
             (Some(certificate), Some(key)) => {
-                let chain = certificates(certificate)?;
+                let chain = certificates("certificate", certificate)?;
                 let unfit = |e: &dyn std::fmt::Display| {
                     Error::bad_input(format!(
                         "the certificate {} and the key {} cannot be used",
@@ -52,7 +53,10 @@ impl Tls {
                     .because(e)
                     .next("name a certificate of version 3 and its private key, both as PEM and the key without a passphrase")
                 };
-                let key = PrivateKeyDer::from_pem_file(key).map_err(|e| unfit(&e))?;
+                let key = PrivateKeyDer::from_pem_file(key).map_err(|e| match e {
+                    pem::Error::Io(e) => unreadable("key", key, &e),
+                    e => unfit(&e),
+                })?;
                 config.with_client_auth_cert(chain, key).map_err(|e| unfit(&e))?
             }
             _ => config.with_no_client_auth(),
@@ -73,7 +77,7 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore> {
         }
         return Ok(store);
     };
-    for certificate in certificates(file)? {
+    for certificate in certificates("ca", file)? {
         store.add(certificate).map_err(|e| {
             Error::bad_input(format!("`ca`: a certificate in {} cannot be used", file.display()))
                 .because(e)
@@ -83,15 +87,27 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore> {
     Ok(store)
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
+/// The certificates in the file that a setting names.
+fn certificates(setting: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let unfit = |e: &dyn std::fmt::Display| {
         Error::bad_input(format!("{} cannot be read as certificates", file.display()))
             .because(e)
             .next("it must be PEM, which begins with -----BEGIN CERTIFICATE-----")
     };
-    let all = CertificateDer::pem_file_iter(file).map_err(|e| unfit(&e))?;
-    let all = all.collect::<std::result::Result<Vec<_>, _>>().map_err(|e| unfit(&e))?;
+    let wrong = |e: pem::Error| match e {
+        pem::Error::Io(e) => unreadable(setting, file, &e),
+        e => unfit(&e),
+    };
+    let all = CertificateDer::pem_file_iter(file).map_err(wrong)?;
+    let all = all.collect::<std::result::Result<Vec<_>, _>>().map_err(wrong)?;
     if all.is_empty() { Err(unfit(&"there is none in it")) } else { Ok(all) }
+}
+
+/// The error of a file that is not there, or that this account may not read.
+fn unreadable(setting: &str, file: &Path, e: &io::Error) -> Error {
+    Error::bad_input(format!("`{setting}`: cannot read {}", file.display()))
+        .because(e)
+        .next("put it there, or write where it lies: the inventory's own folder is where relative paths begin")
 }
 
 /// Takes one certificate and no other, whoever signed it and whatever it is called.
@@ -114,6 +130,7 @@ impl ServerCertVerifier for Pinned {
         if shown == self.pin {
             return Ok(ServerCertVerified::assertion());
         }
+        tracing::debug!(shown, pinned = self.pin, "the certificate is another one than the one that is pinned");
         Err(CertificateError::ApplicationVerificationFailure.into())
     }
 
@@ -130,7 +147,6 @@ impl ServerCertVerifier for Pinned {
         &self,
         message: &[u8],
         certificate: &CertificateDer<'_>,
-        tracing::debug!(shown, pinned = self.pin, "the certificate is another one than the one that is pinned");
         signature: &DigitallySignedStruct,
     ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
         verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
@@ -167,7 +183,7 @@ pub(super) async fn secure(endpoint: &Endpoint, tls: &Tls, stream: TcpStream) ->
     Ok(secured)
 }
 
-fn refused(endpoint: &Endpoint, pinned: bool, cause: Option<&rustls::Error>, e: &std::io::Error) -> Error {
+fn refused(endpoint: &Endpoint, pinned: bool, cause: Option<&rustls::Error>, e: &io::Error) -> Error {
     let place = endpoint.place();
     let Some(cause) = cause else {
         return Error::new(ErrorKind::Unreachable, format!("no TLS with {place}")).because(e);

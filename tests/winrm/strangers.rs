@@ -1,0 +1,82 @@
+//! What listens there is no WinRM service, or what is needed on this side is not there.
+
+use crate::logon::refused;
+use crate::support::{Settings, Site, USER};
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+
+const NAME: &str = "NDXLOQ";
+
+/// Answers whoever connects, and gives the port; it ends with the test's process.
+fn stranger(answer: impl Fn(&mut TcpStream) + Send + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("its address").port();
+    std::thread::spawn(move || {
+        for link in listener.incoming() {
+            let mut link = link.expect("a connection");
+            // What was not read when a connection is closed makes it a reset one, which answers may not survive.
+            let _ = link.read(&mut [0; 4096]);
+            answer(&mut link);
+        }
+    });
+    port
+}
+
+/// Settings that reach a port of this machine.
+fn settings(port: u16) -> Settings {
+    let settings = Settings::default().with("user", USER).with("password", "word").with("auth", "ntlm");
+    settings.with("address", "127.0.0.1").with("port", port)
+}
+
+#[test]
+fn a_port_that_closes_without_a_word_may_be_that_of_https() {
+    let told = refused(&Site::of(&[NAME], &settings(stranger(|_| {}))));
+    assert!(told.contains("the connection to the WinRM service on 127.0.0.1:"), "{told}");
+    assert!(told.contains("add `https: true`"), "{told}");
+}
+
+#[test]
+fn a_web_server_is_not_a_matter_of_the_password() {
+    let page = "<html>welcome</html>";
+    let port = stranger(move |link| {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n", page.len());
+        let _ = link.write_all(format!("{head}{page}").as_bytes());
+    });
+    let told = refused(&Site::of(&[NAME], &settings(port)));
+    assert!(told.contains(&format!("what listens on 127.0.0.1:{port} is no WinRM service")), "{told}");
+    assert!(!told.contains("password"), "{told}");
+}
+
+#[test]
+fn an_answer_without_end_is_cut_and_says_what_next() {
+    let port = stranger(|link| {
+        let _ = link.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
+        while link.write_all(&[b'x'; 1 << 16]).is_ok() {}
+    });
+    let told = refused(&Site::of(&[NAME], &settings(port)));
+    assert!(told.contains("is longer than 4 MiB") && told.contains("see `port`"), "{told}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let there = settings(1).with("https", true);
+    let site = Site::of(&[NAME], &there.clone().with("ca", "/nowhere/ca.pem"));
+    for (key, settings) in [
+        ("ca", there.clone().with("ca", "/nowhere/ca.pem")),
+        (
+            "certificate",
+            there
+                .clone()
+                .without("user")
+                .without("password")
+                .with("pin", "0".repeat(64))
+                .with("auth", "certificate")
+                .with("certificate", "/nowhere/one.pem")
+                .with("key", "/nowhere/one.key"),
+        ),
+    ] {
+        site.reach(&[NAME], &settings);
+        let told = refused(&site);
+        assert!(told.contains(&format!("`{key}`: cannot read /nowhere/")) && !told.contains("PEM"), "{told}");
+    }
+}

@@ -24,8 +24,9 @@ pub struct CheckRow {
     pub host: String,
     /// `local`, `ssh`, ...
     pub by: String,
-    /// Something answers there.
-    pub reached: bool,
+    /// Something answers there; nothing where it was not tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reached: Option<bool>,
     /// The host key is the known one; nothing where there is none, or it was not seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host_key: Option<bool>,
@@ -56,10 +57,12 @@ impl CheckRow {
         let kind = answer.as_ref().err().map(Error::kind);
         // How far it came shows in the kind of the error.
         let (reached, host_key, logon) = match kind {
-            Some(ErrorKind::HostKey | ErrorKind::WrongHostKey) => (true, Some(false), None),
-            Some(ErrorKind::Logon) => (true, Some(true), Some(false)),
-            Some(ErrorKind::Unreachable | ErrorKind::BadInput | ErrorKind::Usage) => (false, None, None),
-            _ => (true, Some(true), Some(true)),
+            Some(ErrorKind::HostKey | ErrorKind::WrongHostKey) => (Some(true), Some(false), None),
+            Some(ErrorKind::Logon) => (Some(true), Some(true), Some(false)),
+            Some(ErrorKind::Unreachable) => (Some(false), None, None),
+            // Something is missing on this side.
+            Some(ErrorKind::BadInput | ErrorKind::Usage) => (None, None, None),
+            _ => (Some(true), Some(true), Some(true)),
         };
         let mut row = Self {
             instrument: target.plan.instrument.clone(),
@@ -141,13 +144,15 @@ fn cells(row: &CheckRow) -> [String; 12] {
     };
     let agent = match (&row.agent, &row.error) {
         (Some(build), _) => build.clone(),
-        (None, Some(_)) if row.reached && row.host_key != Some(false) && row.logon != Some(false) => "NO".to_owned(),
+        (None, Some(_)) if row.reached == Some(true) && row.host_key != Some(false) && row.logon != Some(false) => {
+            "NO".to_owned()
+        }
         _ => String::new(),
     };
     let wrong = row.error.as_ref().is_some_and(|e| e.kind() == ErrorKind::WrongHostKey);
     let mut cells = [
         row.instrument.clone(),
-        word(Some(row.reached), "yes", "NO"),
+        word(row.reached, "yes", "NO"),
         word(row.host_key, "known", if wrong { "WRONG" } else { "NOT KNOWN" }),
         word(row.logon, "ok", "REFUSED"),
         agent,

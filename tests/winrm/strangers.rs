@@ -58,7 +58,7 @@ fn an_answer_without_end_is_cut_and_says_what_next() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
+fn a_file_that_is_not_there_is_named_and_nothing_is_said_to_be_tried() {
     let there = settings(1).with("https", true);
     let site = Site::of(&[NAME], &there.clone().with("ca", "/nowhere/ca.pem"));
     for (key, settings) in [
@@ -79,4 +79,12 @@ fn a_file_that_is_not_there_is_named() {
         let told = refused(&site);
         assert!(told.contains(&format!("`{key}`: cannot read /nowhere/")) && !told.contains("PEM"), "{told}");
     }
+    let checked = site.run(&["check", NAME]);
+    let rows: serde_json::Value = serde_json::from_str(&checked.stdout).expect("its rows as JSON");
+    for claim in ["reached", "host_key", "logon", "agent"] {
+        assert!(rows[0].get(claim).is_none(), "{claim}: {rows}");
+    }
+    let text = site.command(&["check", NAME, "--output", "plain"]).output().expect("the binary runs");
+    let table = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(table.lines().any(|line| line.trim() == NAME), "nothing is claimed: {table}");
 }

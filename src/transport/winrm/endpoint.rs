@@ -2,7 +2,7 @@
 
 use super::super::remote::RemoteHome;
 use super::tls::Tls;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::plan::{WinrmAuth, WinrmSpec};
 use crate::secrets::Secrets;
 use secrecy::SecretString;
@@ -89,7 +89,8 @@ impl Logon {
             WinrmAuth::Ntlm => Some(Mechanisms::Ntlm),
         };
         let missing = |key: &str, next: &str| {
-            Error::new(ErrorKind::Logon, format!("nothing says the {key} to log on with by WinRM")).next(next)
+            // The inventory refuses this; a plan may come from elsewhere.
+            Error::bad_input(format!("nothing says the {key} to log on with by WinRM")).next(next)
         };
         let user = spec.user.clone().ok_or_else(|| missing("account", "add `user:` to its transport's settings"))?;
         let Some(name) = &spec.password else {

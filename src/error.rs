@@ -216,6 +216,13 @@ impl Error {
         self
     }
 
+    /// Says of what sort it is for whoever hears of it now.
+    #[must_use]
+    pub fn of_kind(mut self, kind: ErrorKind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
     /// Marks the error as one that may pass by itself.
     #[must_use]
     pub fn temporary(mut self) -> Self {

@@ -119,11 +119,7 @@ impl Out {
 fn access(operator: &str) -> Result<Access> {
     let program = std::env::current_exe().cannot(|| "find this executable")?;
     Ok(Access {
-        transport: Arc::new(Transports {
-            local: Local::default(),
-            ssh: Ssh::new(BTreeMap::new(), None),
-            winrm: Winrm::new(BTreeMap::new(), None),
-        }),
+        transport: Arc::new(Transports { local: Local::default(), ssh: Ssh::default(), winrm: Winrm::default() }),
         hello: ControllerHello {
             protocol: PROTOCOL_VERSION,
             build: ContentHash::of_file(&program)?.to_string(),

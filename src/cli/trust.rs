@@ -82,7 +82,7 @@ impl Trust {
 
 /// The host keys of all, in parallel; instruments that are not reached over SSH have none.
 async fn ask_all(fleet: &Fleet) -> Result<Vec<Answer>> {
-    let ssh = Arc::new(Ssh::new(fleet.logons()?.clone(), None));
+    let ssh = Arc::new(Ssh::new(fleet.logons().clone(), None));
     let mut tasks = JoinSet::new();
     for (at, instrument) in fleet.instruments().into_iter().enumerate() {
         let (ssh, name, transport) = (Arc::clone(&ssh), instrument.name.clone(), instrument.transport.clone());

@@ -4,6 +4,7 @@ mod begun;
 mod builds;
 mod expected;
 mod local;
+mod logons;
 mod mark;
 mod piped;
 mod remote;
@@ -11,6 +12,7 @@ mod ssh;
 mod winrm;
 
 pub use local::Local;
+pub use logons::Logons;
 pub use ssh::{HostKey, KeyState, Ssh};
 pub use winrm::Winrm;
 

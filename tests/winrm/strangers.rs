@@ -1,11 +1,12 @@
 //! What listens there is no WinRM service, or what is needed on this side is not there.
 
 use crate::logon::refused;
-use crate::support::{Settings, Site, USER};
+use crate::support::{Service, Settings, Site, USER};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
 const NAME: &str = "NDXLOQ";
+const OTHER: &str = "NDXZOOM";
 
 /// Answers whoever connects, and gives the port; it ends with the test's process.
 fn stranger(answer: impl Fn(&mut TcpStream) + Send + 'static) -> u16 {
@@ -87,4 +88,26 @@ fn a_file_that_is_not_there_is_named_and_nothing_is_said_to_be_tried() {
     let text = site.command(&["check", NAME, "--output", "plain"]).output().expect("the binary runs");
     let table = String::from_utf8_lossy(&text.stdout).into_owned();
     assert!(table.lines().any(|line| line.trim() == NAME), "nothing is claimed: {table}");
+}
+
+#[test]
+fn a_secret_that_cannot_be_had_concerns_its_instrument_alone() {
+    let Some(service) = Service::start(&["--auth", "negotiate"]) else { return };
+    let site = Site::of(&[NAME, OTHER], &service.settings());
+    let file = site.dir().join("inventory.yaml");
+    let text = std::fs::read_to_string(&file).expect("the inventory");
+    let source = "{env: IBEXDEPLOY_TEST_WORD}";
+    std::fs::write(&file, text.replacen(source, "{file: /nowhere/word}", 1)).expect("the inventory can be written");
+    for command in ["status", "check"] {
+        let ended = site.run(&[command, "--all"]);
+        assert_eq!(ended.code, 1, "{}", ended.story());
+        let rows: serde_json::Value = serde_json::from_str(&ended.stdout).expect("its rows as JSON");
+        let row = |name: &str| rows.as_array().and_then(|rows| rows.iter().find(|row| row["instrument"] == name)).expect("a row");
+        assert!(row(NAME)["error"].to_string().contains("/nowhere/word"), "{rows}");
+        assert!(row(NAME)["status"].is_null() && row(OTHER)["status"].is_object(), "{rows}");
+    }
+    // What changes instruments does not begin where one of them cannot be logged on to.
+    let refused = site.run(&["release", "--all", "--yes"]);
+    assert_ne!(refused.code, 0, "{}", refused.story());
+    assert!(refused.story().contains("/nowhere/word") && refused.outcome(OTHER).is_empty(), "{}", refused.story());
 }

@@ -14,10 +14,10 @@ use crate::plan::{InstrumentPlan, Target, TransportSpec};
 use crate::protocol::{ControllerHello, PROTOCOL_VERSION};
 use crate::report::text::clean;
 use crate::secrets::Secrets;
-use crate::transport::{Local, Ssh, Transports, Winrm};
+use crate::transport::{Local, Logons, Ssh, Transports, Winrm};
 use jiff::Timestamp;
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -40,8 +40,8 @@ pub(in crate::cli) struct Fleet {
     pub(in crate::cli) log: Log,
     /// A folder with builds of the agent for other platforms.
     agents: Option<PathBuf>,
-    /// What logging on to the instruments needs, fetched when it is needed first.
-    logons: OnceCell<BTreeMap<String, Secrets>>,
+    /// Fetched when they are needed first.
+    logons: OnceCell<Logons>,
 }
 
 impl Fleet {
@@ -145,7 +145,7 @@ impl Fleet {
     /// When this executable cannot be read.
     pub(in crate::cli) fn access(&self, content: Option<Arc<dyn ContentSource>>, options: Option<&RunOptions>) -> Result<Access> {
         let program = std::env::current_exe().cannot(|| "find this executable")?;
-        self.log.hide(&self.logon_secrets()?);
+        self.log.hide(&together(self.logons().iter().filter_map(|(name, secrets)| Some((name, secrets.as_ref().ok()?)))));
         let mut patience = Patience::default();
         if let Some(deadline) = options.and_then(|o| o.deadline) {
             patience.reconnect = deadline.0;
@@ -153,8 +153,8 @@ impl Fleet {
         Ok(Access {
             transport: Arc::new(Transports {
                 local: Local { program: None, hidden: self.secret_variables() },
-                ssh: Ssh::new(self.logons()?.clone(), self.agents.clone()),
-                winrm: Winrm::new(self.logons()?.clone(), self.agents.clone()),
+                ssh: Ssh::new(self.logons().clone(), self.agents.clone()),
+                winrm: Winrm::new(self.logons().clone(), self.agents.clone()),
             }),
             hello: ControllerHello {
                 protocol: PROTOCOL_VERSION,
@@ -167,38 +167,27 @@ impl Fleet {
         })
     }
 
-    /// The secrets that logging on to the instruments needs, by instrument.
-    ///
-    /// # Errors
-    /// When one has no source, or its source gives nothing.
-    pub(in crate::cli) fn logons(&self) -> Result<&BTreeMap<String, Secrets>> {
-        if let Some(known) = self.logons.get() {
-            return Ok(known);
-        }
-        let mut fetched = Fetched::default();
-        let mut logons = BTreeMap::new();
-        for instrument in self.instruments() {
-            if self.rehearsal {
-                continue;
+    /// The secrets that logging on to the instruments needs. One that cannot be had is told where it is used: whoever only
+    /// asks hears from the other instruments.
+    pub(in crate::cli) fn logons(&self) -> &Logons {
+        self.logons.get_or_init(|| {
+            let mut fetched = Fetched::default();
+            let mut logons = Logons::default();
+            for instrument in self.instruments().into_iter().filter(|_| !self.rehearsal) {
+                let names: Vec<String> = instrument.transport.secrets().map(str::to_owned).collect();
+                logons.insert(&instrument.name, fetched.of(instrument, &names));
             }
-            let names: Vec<String> = instrument.transport.secrets().map(str::to_owned).collect();
-            logons.insert(instrument.name.clone(), fetched.of(instrument, &names)?);
-        }
-        Ok(self.logons.get_or_init(|| logons))
+            logons
+        })
     }
 
     /// The same for redaction, all together.
     ///
     /// # Errors
-    /// As [`Fleet::logons`].
+    /// When one has no source, or its source gives nothing: what changes instruments does not begin then.
     pub(in crate::cli) fn logon_secrets(&self) -> Result<Secrets> {
-        let mut all = Secrets::default();
-        for (name, logon) in self.logons()? {
-            for (secret, value) in logon.iter() {
-                all.insert(format!("{secret} of {name}, to log on"), value.clone());
-            }
-        }
-        Ok(all)
+        let all = self.logons().iter().map(|(name, secrets)| secrets.as_ref().map(|s| (name, s)).map_err(Clone::clone));
+        Ok(together(all.collect::<Result<Vec<_>>>()?))
     }
 
     /// The environment variables that secrets come from. No agent inherits them: it gets the secrets that its plan names.
@@ -231,6 +220,17 @@ impl Fleet {
             },
         }
     }
+}
+
+/// The secrets of instruments in one, each under a name that says whose it is.
+fn together<'s>(of: impl IntoIterator<Item = (&'s str, &'s Secrets)>) -> Secrets {
+    let mut all = Secrets::default();
+    for (name, logon) in of {
+        for (secret, value) in logon.iter() {
+            all.insert(format!("{secret} of {name}, to log on"), value.clone());
+        }
+    }
+    all
 }
 
 /// `--rehearse DIR` is easily written for `--rehearse=DIR`, and DIR is then taken for an instrument.

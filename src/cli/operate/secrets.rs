@@ -9,6 +9,7 @@ use crate::secrets::Secrets;
 use console::Term;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// What each instrument gets, and all values together for redaction.
 #[derive(Debug, Default)]
@@ -62,7 +63,10 @@ pub(in crate::cli) fn resolve(fleet: &Fleet, plan: &Plan) -> Result<RunSecrets> 
 
 /// Secrets that were fetched: instruments with the same sources share them, so that nothing is asked twice.
 #[derive(Default)]
-pub(super) struct Fetched(BTreeMap<(Vec<String>, BTreeMap<String, SecretSource>), Secrets>);
+pub(super) struct Fetched(BTreeMap<Wanted, Result<Secrets>>);
+
+/// The names of secrets, and where they come from.
+type Wanted = (Vec<String>, BTreeMap<String, SecretSource>);
 
 impl Fetched {
     /// The named secrets of an instrument.
@@ -70,13 +74,15 @@ impl Fetched {
     /// # Errors
     /// When one has no source, or its source gives nothing.
     pub(super) fn of(&mut self, instrument: &Instrument, names: &[String]) -> Result<Secrets> {
-        let key = (names.to_vec(), instrument.secrets.clone());
-        if let Some(known) = self.0.get(&key) {
-            return Ok(known.clone());
-        }
-        let new = secrets::resolve(&key.0, &key.1, &prompt).map_err(|e| e.on_host(&instrument.name))?;
-        self.0.insert(key, new.clone());
-        Ok(new)
+        // What failed is not asked again either: a vault that does not answer takes its time.
+        let fetched = match self.0.entry((names.to_vec(), instrument.secrets.clone())) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(new) => {
+                let fetched = secrets::resolve(&new.key().0, &new.key().1, &prompt);
+                new.insert(fetched).clone()
+            }
+        };
+        fetched.map_err(|e| e.on_host(&instrument.name))
     }
 }
 

@@ -17,16 +17,15 @@ use super::Opened;
 use super::begun::AllBegun;
 use super::builds::{Build, Builds};
 use super::expected::{BEGINS_WITHIN, Expected};
+use super::logons::Logons;
 use super::remote::RemoteHome;
 use crate::error::{Error, Result};
 use crate::plan::{SshSpec, Target};
-use crate::secrets::Secrets;
 use config::OperatorConfig;
 use connect::{Connected, Limit};
 use jump::{Doors, on_thread};
 use pump::Purpose;
 use route::Route;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -38,8 +37,7 @@ const CONNECT: Duration = Duration::from_secs(20);
 /// Opens streams to agents behind OpenSSH servers.
 #[derive(Default)]
 pub struct Ssh {
-    /// What logging on needs, by instrument.
-    logons: BTreeMap<String, Secrets>,
+    logons: Logons,
     builds: Builds,
     doors: Doors,
     begun: AllBegun,
@@ -48,14 +46,13 @@ pub struct Ssh {
 
 impl std::fmt::Debug for Ssh {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ssh").field("logons", &self.logons.keys()).field("builds", &self.builds).finish_non_exhaustive()
+        f.debug_struct("Ssh").field("logons", &self.logons).field("builds", &self.builds).finish_non_exhaustive()
     }
 }
 
 impl Ssh {
-    /// `logons`: the secrets for logging on, by instrument. `agents`: where builds for other platforms lie, besides beside
-    /// this executable.
-    pub fn new(logons: BTreeMap<String, Secrets>, agents: Option<PathBuf>) -> Self {
+    /// `agents`: where builds for other platforms lie, besides beside this executable.
+    pub fn new(logons: Logons, agents: Option<PathBuf>) -> Self {
         Self { logons, builds: Builds::new(agents), ..Self::default() }
     }
 
@@ -100,9 +97,8 @@ impl Ssh {
     }
 
     fn route(&self, instrument: &str, spec: &SshSpec) -> Result<Route> {
-        let none = Secrets::default();
         let config = self.config.get_or_init(|| OperatorConfig::load().map(Arc::new)).clone()?;
-        Route::of(spec, &config, self.logons.get(instrument).unwrap_or(&none))
+        Route::of(spec, &config, &self.logons.of(instrument)?)
     }
 
     /// The executable that belongs there; nothing where it is somebody else's to bring.

@@ -22,12 +22,12 @@ use super::Opened;
 use super::begun::AllBegun;
 use super::builds::Builds;
 use super::expected::Expected;
+use super::logons::Logons;
 use super::piped::PipedStream;
 use super::remote::RemoteHome;
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Target, WinrmSpec};
-use crate::secrets::Secrets;
 use bring::Load;
 use connection::Connection;
 use endpoint::Endpoint;
@@ -38,7 +38,6 @@ use pump::Running;
 use reply::Reply;
 use shells::{InUse, Shells};
 use soap::{CommandId, CommandLine, Request, SessionId};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,8 +52,7 @@ const LONGEST_LINE: usize = 8191;
 /// Opens streams to agents behind WinRM services.
 #[derive(Default)]
 pub struct Winrm {
-    /// What logging on needs, by instrument.
-    logons: BTreeMap<String, Secrets>,
+    logons: Logons,
     builds: Builds,
     shells: Arc<Shells>,
     begun: AllBegun,
@@ -62,7 +60,7 @@ pub struct Winrm {
 
 impl std::fmt::Debug for Winrm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Winrm").field("logons", &self.logons.keys()).field("builds", &self.builds).finish_non_exhaustive()
+        f.debug_struct("Winrm").field("logons", &self.logons).field("builds", &self.builds).finish_non_exhaustive()
     }
 }
 
@@ -74,9 +72,8 @@ enum Started {
 }
 
 impl Winrm {
-    /// `logons`: the secrets for logging on, by instrument. `agents`: where builds for other platforms lie, besides beside
-    /// this executable.
-    pub fn new(logons: BTreeMap<String, Secrets>, agents: Option<PathBuf>) -> Self {
+    /// `agents`: where builds for other platforms lie, besides beside this executable.
+    pub fn new(logons: Logons, agents: Option<PathBuf>) -> Self {
         Self { logons, builds: Builds::new(agents), shells: Arc::default(), begun: AllBegun::default() }
     }
 
@@ -156,8 +153,7 @@ impl Winrm {
     }
 
     fn endpoint(&self, target: &Target, spec: &WinrmSpec) -> Result<Arc<Endpoint>> {
-        let none = Secrets::default();
-        Endpoint::of(spec, self.logons.get(&target.plan.instrument).unwrap_or(&none)).map(Arc::new)
+        Endpoint::of(spec, &self.logons.of(&target.plan.instrument)?).map(Arc::new)
     }
 
     /// The build that belongs there; nothing where it is somebody else's to bring.

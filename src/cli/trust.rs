@@ -32,7 +32,7 @@ impl Trust {
         let runtime = runtime()?;
         loop {
             let answers = runtime.block_on(ask_all(&fleet))?;
-            let keys = || answers.iter().filter_map(|(_, key)| key.as_ref().ok());
+            let keys = || answers.iter().filter_map(|(_, key)| key.as_ref().ok()?.as_ref());
             let wanted: Vec<&HostKey> = keys().filter(|key| self.is_wanted(key)).collect();
             if !wanted.is_empty() {
                 self.confirm(global, &rows(&answers, |_| false), &wanted)?;
@@ -80,7 +80,7 @@ impl Trust {
     }
 }
 
-/// The host keys of all, in parallel; instruments that are not reached over SSH have none.
+/// The host keys of all, in parallel; nothing for instruments that are not reached over SSH.
 async fn ask_all(fleet: &Fleet) -> Result<Vec<Answer>> {
     let ssh = Arc::new(Ssh::new(fleet.logons().clone(), None));
     let mut tasks = JoinSet::new();
@@ -88,8 +88,8 @@ async fn ask_all(fleet: &Fleet) -> Result<Vec<Answer>> {
         let (ssh, name, transport) = (Arc::clone(&ssh), instrument.name.clone(), instrument.transport.clone());
         tasks.spawn(async move {
             let key = match &transport {
-                TransportSpec::Ssh(spec) => ssh.host_key(&name, spec).await,
-                other => Err(Error::usage(format!("it is reached by `{}`, which has no host keys", other.name()))),
+                TransportSpec::Ssh(spec) => ssh.host_key(&name, spec).await.map(Some),
+                _ => Ok(None),
             };
             (at, (name.clone(), key.map_err(|e| e.on_host(name))))
         });
@@ -99,23 +99,25 @@ async fn ask_all(fleet: &Fleet) -> Result<Vec<Answer>> {
     Ok(answers.into_iter().map(|(_, answer)| answer).collect())
 }
 
-type Answer = (String, Result<HostKey>);
+/// An instrument, and its host key where its transport has any.
+type Answer = (String, Result<Option<HostKey>>);
 
 fn rows(answers: &[Answer], recorded: impl Fn(&HostKey) -> bool) -> Vec<TrustRow> {
-    answers.iter().map(|(name, key)| row(name, key, key.as_ref().is_ok_and(&recorded))).collect()
+    answers.iter().map(|(name, key)| row(name, key, &recorded)).collect()
 }
 
-fn row(name: &str, key: &Result<HostKey>, recorded: bool) -> TrustRow {
+fn row(name: &str, key: &Result<Option<HostKey>>, recorded: impl Fn(&HostKey) -> bool) -> TrustRow {
     let mut row = TrustRow { instrument: name.to_owned(), ..TrustRow::default() };
     match key {
         Err(error) => row.error = Some(error.clone()),
-        Ok(key) => {
+        Ok(None) => row.state = "no host keys",
+        Ok(Some(key)) => {
             row.server = key.server.clone();
             row.kind = key.kind.clone();
             row.fingerprint = key.fingerprint.clone();
             row.file = key.file.display().to_string();
             (row.state, row.known) = match &key.state {
-                _ if recorded => ("recorded now", None),
+                _ if recorded(key) => ("recorded now", None),
                 KeyState::Known(place) => ("known", Some(place.clone())),
                 KeyState::New => ("new", None),
                 KeyState::Other { known, place } => ("CHANGED", Some(format!("{known} ({place})"))),

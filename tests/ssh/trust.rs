@@ -1,5 +1,6 @@
 //! `trust`: host keys are shown, compared by a person, and recorded as the real client takes them.
 
+use crate::command::Ended;
 use crate::support::{Site, SshSettings, Sshd, output_of};
 use crate::terminal::Terminal;
 use snapbox::{assert_data_eq, str};
@@ -71,6 +72,26 @@ error: no key was recorded: there is no terminal to ask on
     );
     // The servers have seen nobody log on.
     assert!(!one.log().contains("userauth-request"), "{}", one.log());
+}
+
+#[test]
+fn what_is_not_reached_over_ssh_is_passed_over() {
+    let sshd = Sshd::start();
+    let (site, _known) = site(&[("NDXONE", &sshd)]);
+    let mut trust = site.command(&["trust", "--all", "--yes"]);
+    // It was written just now.
+    let inventory = site.dir().join("inventory.yaml");
+    let text = fs::read_to_string(&inventory).unwrap();
+    let text = text.replacen(
+        "instruments:\n",
+        "instruments:\n  NDXFAR: {transport: {winrm: {user: g, password: w}}, secrets: {w: {env: W}}}\n",
+        1,
+    );
+    fs::write(&inventory, text).unwrap();
+    let ended = Ended::of(&mut trust);
+    assert_eq!(ended.code, 0, "{}", ended.story());
+    assert!(ended.stdout.contains("recorded now"), "{}", ended.story());
+    assert!(ended.stdout.ends_with("\npassed over, as only SSH has host keys: NDXFAR\n"), "{}", ended.story());
 }
 
 #[test]

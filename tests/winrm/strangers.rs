@@ -111,3 +111,12 @@ fn a_secret_that_cannot_be_had_concerns_its_instrument_alone() {
     assert_ne!(refused.code, 0, "{}", refused.story());
     assert!(refused.story().contains("/nowhere/word") && refused.outcome(OTHER).is_empty(), "{}", refused.story());
 }
+
+#[test]
+fn only_winrm_leaves_trust_nothing_to_do() {
+    let site = Site::of(&[NAME, OTHER], &settings(1));
+    let text = site.command(&["trust", "--all", "--output", "plain"]).output().expect("the binary runs");
+    let told = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert_eq!(text.status.code(), Some(0), "{told}{}", String::from_utf8_lossy(&text.stderr));
+    assert_eq!(told, format!("passed over, as only SSH has host keys: {NAME}, {OTHER}\n"));
+}

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +15,12 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", HERE / "target"))
 PATIENCE = 20
 # Servers see nothing of the environment they were started from.
 CLEAN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+
+# What a fleet's folder has of the machines and their servers.
+PARTS = ("sandboxes", "wine", "sshd", "winrm")
+# Variables that servers and agents of a fleet set for what they start: with a path in one of these they are nobody else's.
+MARKS = ("IBEX_ROOT", "HOME", "WINEPREFIX")
+SHELLS = ("sh", "dash", "bash")
 
 
 def stop(text, then=None):
@@ -76,6 +83,50 @@ def started(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
         return None
+
+
+def belongs(pid, folder):
+    """Whether a process is one of a fleet's folder: by what it executes, or by a variable that whoever started it there has set.
+
+    Not by the folder it works in, nor by files that it names: a person may stand in the folder, or read a log of it. Paths are
+    compared as they stand: `/dev/fd/3` is another file in this process than in that one.
+    """
+    place = Path(f"/proc/{pid}")
+    try:
+        program = os.readlink(place / "exe")
+        words = (place / "cmdline").read_bytes().decode(errors="surrogateescape").split("\0")
+        variables = (place / "environ").read_bytes().decode(errors="surrogateescape").split("\0")
+    except OSError:
+        # It has ended, or is somebody else's.
+        return False
+    paths = [program] + [value for name, _, value in (variable.partition("=") for variable in variables) if name in MARKS]
+    if os.path.basename(program) in SHELLS:
+        # A script, whose executable is its shell.
+        paths += words[1:2]
+    return any(path.startswith(f"{folder}/{part}/") for path in paths for part in PARTS)
+
+
+def end_all_of(folder):
+    """Ends the processes of a folder; those that do not go are killed. How many there were."""
+    ended, limit = {}, time.monotonic() + PATIENCE
+    while True:
+        pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+        left = [pid for pid in pids if pid != os.getpid() and belongs(pid, folder)]
+        if not left:
+            return len(ended)
+        over = time.monotonic() - limit
+        if over > PATIENCE:
+            stop(f"processes {left} do not end")
+        for pid in left:
+            since = started(pid)
+            wanted = signal.SIGKILL if over > 0 else signal.SIGTERM
+            if ended.get((pid, since)) != wanted:
+                ended[pid, since] = wanted
+                try:
+                    os.kill(pid, wanted)
+                except ProcessLookupError:
+                    pass
+        time.sleep(0.05)
 
 
 def wait(what, fits):

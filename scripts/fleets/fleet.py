@@ -11,7 +11,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from .common import HERE, PATIENCE, TARGET, names_in, need, replace, run, say, stop
+from .common import HERE, PATIENCE, TARGET, end_all_of, names_in, need, replace, run, say, stop
 from .ssh import Server, WindowsServer, greets
 from .winrm import WinrmService
 
@@ -27,7 +27,8 @@ SOCKET = ".ibexdeploy/worker.sock"
 
 class Fleet:
     def __init__(self, folder):
-        self.dir = Path(os.path.abspath(folder))
+        # One name for it, whatever links lead there: processes are known by it.
+        self.dir = Path(os.path.realpath(folder))
         self.key = self.dir / "id_ed25519"
         self.user = pwd.getpwuid(os.geteuid()).pw_name
         self.sshd = None
@@ -156,7 +157,7 @@ class Fleet:
             if not machine.prefix.exists():
                 server = sandbox / "c/Instrument/Apps/EPICS"
                 # The machines have no git program, and the rehearsal's database server is Linux' own.
-                for folder in ("Apps/EPICS/.git", "Settings", "Apps/MySQL", "Var/mysql"):
+                for folder in ("Apps/EPICS/.git", "Settings", "Scripts", "Apps/MySQL", "Var/mysql"):
                     shutil.rmtree(sandbox / "c/Instrument" / folder, ignore_errors=True)
                 if server.exists():
                     wine_kit.put_programs(server, template.program("site"), also_linux)
@@ -170,7 +171,14 @@ class Fleet:
     def say_next(self, binary, more=""):
         program = os.path.relpath(binary) if Path(binary).is_relative_to(Path.cwd()) else binary
         given = f"--inventory {self.dir}/inventory.yaml --kits {self.dir}/kits{more}"
-        print(f"next:\n  {program} {given} status\n  {program} {given} release --all --yes\n  scripts/fleet down --dir {self.dir}")
+        # Releases of the caller's own may bring a database server, which no instrument of a fleet has.
+        skip = " --skip-tags mysql" if any((self.dir / "kits").glob("*/MySQL")) else ""
+        print(f"""\
+next (IBEX does not run in a new fleet: the release starts it, and until then `check` fails):
+  {program} {given} status
+  {program} {given} release --all --yes{skip}
+  {program} {given} check --all
+  scripts/fleet down --dir {self.dir}""")
 
     def choose(self, count, binary):
         """The first instruments of the shipped inventory, in its order, always with those that every fleet has."""
@@ -195,6 +203,10 @@ class Fleet:
         command += [f"--rehearse={folder}", "plan", "check", ",".join(i["name"] for i in instruments)]
         command += ["--kits", Path(kits).resolve()] if kits else []
         run(command, "make the sandboxes")
+        if not kits:
+            # Only the commands of a rehearsal give sandboxes a database server; here none runs that could be upgraded.
+            for release in (folder / "kits").iterdir():
+                shutil.rmtree(release / "MySQL", ignore_errors=True)
         if link.is_symlink():
             link.unlink()
         elif link.exists():
@@ -262,6 +274,9 @@ Host *
             for machine in machines:
                 machine.remove()
             also += f", and {len(machines)} Wine instruments" if machines else ""
+            # Workers and IBEX outlive the servers that they were started through.
+            left = end_all_of(self.dir)
+            also += f", and {left} process{'' if left == 1 else 'es'} of the instruments" if left else ""
         say(f"{ended} SSH servers ended{also}; `rm -r {self.dir}` removes the rest")
 
     def status(self):

@@ -101,6 +101,8 @@ def main():
     p.add_argument("--max-timeout", type=float, default=60.0, help="MaxTimeoutms: upper bound of a Receive")
     p.add_argument("--max-command-line", type=int, default=8191)
     p.add_argument("--short-idle", type=float, default=60.0, help="least IdleTimeout accepted")
+    p.add_argument("--idle-scale", type=float, default=1.0, metavar="F",
+                   help="shells end F times their IdleTimeout after the last request: 0.02 makes 1.8 s of 90 s")
     p.add_argument("--chunk", type=int, default=0, help="at most N raw bytes per Receive")
     p.add_argument("--reboot-seconds", type=float, default=3.0)
     p.add_argument("--boot-503", type=float, default=0.0, help="after a reboot answer 503 for N seconds")

@@ -30,18 +30,32 @@ class Bench:
         if sh.session and sh.session != session:   # measured on Server 2025 (winrm-rs 1.2.2): 0x8033810F
             raise WsFault(0x8033810F, "w:InvalidParameter", "The WS-Management service cannot process the request "
                           "because the request does not contain a valid SessionID element. ")
-        sh.used = time.time()
         return sh
 
+    def begin(self, shell):
+        """A request of a shell is under way: a Receive that waits is use of the shell, however long."""
+        with self.lock:
+            # It may have been idle for too long between being found and now.
+            if self.shells.get(shell.id) is not shell:
+                raise fault_no_shell()
+            shell.requests += 1
+
+    def end(self, shell):
+        with self.lock:
+            shell.requests -= 1
+            shell.used = time.time()
+
     def reap_idle(self):
+        """Ends shells that nobody has asked anything of for their IdleTimeout, with the commands that run in them."""
         while True:
-            time.sleep(1)
+            time.sleep(0.2)
             now = time.time()
             with self.lock:
-                dead = [s for s in self.shells.values() if now - s.used > s.idle and not s.commands]
+                dead = [s for s in self.shells.values() if not s.requests and now - s.used > s.idle * state.OPT.idle_scale]
                 for s in dead:
                     del self.shells[s.id]
             for s in dead:
+                state.log(event="idle", shell=s.id)
                 s.close()
 
     def reboot(self, delay):

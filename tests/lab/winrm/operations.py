@@ -12,7 +12,7 @@ from shells import Command, Shell, start_command
 class Request:
     def __init__(self, http_, body):
         self.http, self.body = http_, body
-        self.message_id = self.action = None
+        self.message_id = self.action = self.addressed = None
 
     def envelope(self, action, body, extra=""):
         rel = f"<a:RelatesTo>{esc(self.message_id)}</a:RelatesTo>" if self.message_id else ""
@@ -51,6 +51,8 @@ class Request:
         finally:
             with state.BENCH.lock:
                 state.BENCH.ops[user] -= 1
+            if self.addressed:
+                state.BENCH.end(self.addressed)
 
     def dispatch(self):
         try:
@@ -143,6 +145,9 @@ class Request:
         sh = state.BENCH.shell(self.selectors.get("ShellId"), self.http.user, self.session)
         if sh.uri.lower() != self.uri.lower() and self.action != X + "/Get":
             raise fault_no_shell()          # Windows: a PSRP shell addressed under the cmd URI "was not found"
+        if not self.addressed:
+            state.BENCH.begin(sh)
+            self.addressed = sh
         return sh
 
     def create(self):

@@ -97,6 +97,7 @@ class Shell:
         self.env, self.cwd, self.codepage = {}, None, state.OPT.oem_codepage
         self.idle = 7200.0
         self.created = self.used = time.time()
+        self.requests = 0
         self.commands, self.closed, self.lock = {}, False, threading.Lock()
 
     def command(self, cid):

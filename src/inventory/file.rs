@@ -187,7 +187,8 @@ pub(super) struct Winrm {
     /// The file of that certificate's private key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) key: Option<String>,
-    /// The Kerberos server, as HOST or HOST:PORT; found by the system's settings unless given.
+    /// The Kerberos server, as HOST or HOST:PORT; found by the system's settings unless given. Where it is named, `auth: negotiate` is
+    /// Kerberos and nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) kdc: Option<String>,
     /// Makes it a Linux machine that stands for an instrument: the folder there that the drives lie under.

@@ -136,6 +136,8 @@ impl Death {
         assert_eq!(outcome(&new_journal(&root, &before)), None, "{self:?}: the worker came to the end");
         look();
         let resumed = fleet.run(&["runs", "resume", "--yes"]);
+        // The worker says that the run has ended before it takes away who has the instrument; killed in between, it would leave that.
+        wait_for("the instrument is nobody's", || (!root.join(".ibexdeploy/lock.json").exists()).then_some(()));
         drop(tracer);
         wait_for("workers, relays and jobs end", || {
             // It would end by itself a little later.

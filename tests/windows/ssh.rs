@@ -70,7 +70,9 @@ fn the_worker_survives_the_end_of_its_session() {
         let left = machines.agents(name);
         (!relays.iter().any(|pid| left.contains(pid) && is_relay(*pid))).then_some(())
     });
-    assert_eq!(machines.workers(name), worker, "the worker lives on");
+    // A relay that comes again may start another one, which finds the instrument led and leaves.
+    let living = machines.workers(name);
+    assert!(worker.iter().all(|pid| living.contains(pid)), "the worker lives on: {living:?}");
 
     std::fs::write(go, "").expect("a file");
     let finished = controller.until(|e| e["event"] == "instrument_finished").expect("its end is told");

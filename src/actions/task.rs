@@ -1,8 +1,9 @@
 //! `task`: something that the machine's own scheduler starts, with the rights of the system.
 
+use super::undo::kept_before;
 use super::{Applied, Difference, Perform, Probe, StepContext, UndoRecord, Undone};
 use crate::content::ContentHash;
-use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::files;
 use crate::paths::Place;
 use crate::plan::InstrumentPlan;
@@ -250,11 +251,7 @@ impl TaskUndo {
     /// # Errors
     /// When the scheduler refuses, or what was kept is damaged.
     pub fn undo(&self, cx: &StepContext<'_>) -> Result<Undone> {
-        let damaged = || Error::new(ErrorKind::Integrity, format!("{} is gone or has changed", self.kept.display()));
-        if ContentHash::of_file(&self.kept).ok() != Some(self.hash) {
-            return Err(damaged());
-        }
-        let before: Before = files::read_json(&self.kept)?.ok_or_else(damaged)?;
+        let before: Before = kept_before(&self.kept, self.hash)?;
         put(cx, &self.name, &self.file, before.scheduled.as_ref(), before.stored.as_ref())?;
         let summary = if before.scheduled.is_some() { "as it was" } else { "removed" };
         Ok(Undone { summary: format!("the task {} is {summary}", self.name), left: Vec::new() })

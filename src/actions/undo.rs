@@ -1,8 +1,12 @@
 //! The undo log's records.
 
 use super::{StepContext, Undone};
-use crate::error::Result;
+use crate::content::ContentHash;
+use crate::error::{Error, ErrorKind, Result};
+use crate::files;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// How to take back one mutation; written before it happens. Taking back may be repeated and judges by what it finds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,4 +63,16 @@ impl UndoRecord {
             Self::Writes(r) => r.undo(cx),
         }
     }
+}
+
+/// What an action wrote down of what it found first.
+///
+/// # Errors
+/// When the file is gone, or is another one than it was when the mutation was intended.
+pub(super) fn kept_before<T: DeserializeOwned>(file: &Path, hash: ContentHash) -> Result<T> {
+    let damaged = || Error::new(ErrorKind::Integrity, format!("{} is gone or has changed", file.display()));
+    if ContentHash::of_file(file).ok() != Some(hash) {
+        return Err(damaged());
+    }
+    files::read_json(file)?.ok_or_else(damaged)
 }

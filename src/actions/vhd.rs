@@ -1,6 +1,7 @@
 //! `vhd`: a virtual disk, attached or detached, here or on the Hyper-V host.
 
 use super::moves::shown;
+use super::undo::kept_before;
 use super::{Applied, Difference, Perform, Probe, StepContext, UndoRecord, Undone};
 use crate::content::ContentHash;
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -56,11 +57,10 @@ struct Disk {
 }
 
 impl Disk {
-    /// As it is now. Drives do not count: Windows gives a disk the same letters again.
-    fn now(cx: &StepContext<'_>, file: &DiskFile) -> Result<(Self, VirtualDisk)> {
-        let found = cx.platform.virtual_disk(file)?;
-        let at = found.at.iter().find(|path| path.parent().is_some()).cloned();
-        Ok((Self { file: file.clone(), attached: found.attached, at }, found))
+    /// As it was found. Drives do not count: Windows gives a disk the same letters again.
+    fn found(&self, now: &VirtualDisk) -> Self {
+        let at = now.at.iter().find(|path| path.parent().is_some()).cloned();
+        Self { file: self.file.clone(), attached: now.attached, at }
     }
 
     fn is(&self, cx: &StepContext<'_>, now: &VirtualDisk) -> bool {
@@ -68,15 +68,7 @@ impl Disk {
         self.attached == now.attached && (!self.attached || self.at.as_ref().is_none_or(shows))
     }
 
-    fn detach_unless_right(&self, cx: &StepContext<'_>) -> Result<()> {
-        let now = cx.platform.virtual_disk(&self.file)?;
-        if now.attached && !self.is(cx, &now) { cx.platform.detach_disk(&self.file) } else { Ok(()) }
-    }
-
-    fn attach_if_wanted(&self, cx: &StepContext<'_>) -> Result<()> {
-        if !self.attached || cx.platform.virtual_disk(&self.file)?.attached {
-            return Ok(());
-        }
+    fn attach(&self, cx: &StepContext<'_>) -> Result<()> {
         if let Some(at) = &self.at {
             std::fs::create_dir_all(at).cannot(|| format!("make {}", shown(cx, at)))?;
         }
@@ -92,19 +84,20 @@ fn same(cx: &StepContext<'_>, one: &Path, other: &Path) -> bool {
     }
 }
 
-/// Makes disks what they are to be: what is in the way goes first.
-fn bring(cx: &StepContext<'_>, disks: &[Disk]) -> Result<()> {
-    disks.iter().try_for_each(|disk| disk.detach_unless_right(cx))?;
-    disks.iter().try_for_each(|disk| disk.attach_if_wanted(cx))
+/// What is known of disks, in their order. A host takes a while to say it.
+fn look(cx: &StepContext<'_>, disks: &[Disk]) -> Result<Vec<VirtualDisk>> {
+    disks.iter().map(|disk| cx.platform.virtual_disk(&disk.file)).collect()
 }
 
-fn are(cx: &StepContext<'_>, disks: &[Disk]) -> Result<bool> {
-    for disk in disks {
-        if !disk.is(cx, &cx.platform.virtual_disk(&disk.file)?) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+fn are(cx: &StepContext<'_>, disks: &[Disk], now: &[VirtualDisk]) -> bool {
+    disks.iter().zip(now).all(|(disk, now)| disk.is(cx, now))
+}
+
+/// Makes disks what they are to be: what is in the way goes first.
+fn bring(cx: &StepContext<'_>, disks: &[Disk], now: &[VirtualDisk]) -> Result<()> {
+    let wrong = || disks.iter().zip(now).filter(|(disk, now)| !disk.is(cx, now));
+    wrong().filter(|(_, now)| now.attached).try_for_each(|(disk, _)| cx.platform.detach_disk(&disk.file))?;
+    wrong().filter(|(disk, _)| disk.attached).try_for_each(|(disk, _)| disk.attach(cx))
 }
 
 impl Vhd {
@@ -131,24 +124,19 @@ impl Vhd {
     }
 
     /// Why it cannot be done as things stand.
-    fn obstacle(&self, cx: &StepContext<'_>, wanted: &[Disk]) -> Result<Option<Error>> {
-        let mut shown_now = Vec::new();
-        for disk in wanted {
-            let found = cx.platform.virtual_disk(&disk.file)?;
-            if disk.attached && !found.exists {
-                let error = Error::step_failed(format!("there is no disk {}", disk.file));
-                return Ok(Some(error.next("correct `file`, or bring it in a step before this one")));
-            }
-            shown_now.extend(found.at);
+    fn obstacle(&self, cx: &StepContext<'_>, wanted: &[Disk], now: &[VirtualDisk]) -> Option<Error> {
+        if let Some((disk, _)) = wanted.iter().zip(now).find(|(disk, now)| disk.attached && !now.exists) {
+            let error = Error::step_failed(format!("there is no disk {}", disk.file));
+            return Some(error.next("correct `file`, or bring it in a step before this one"));
         }
-        let Some(at) = wanted.iter().find_map(|disk| disk.at.as_ref()) else { return Ok(None) };
+        let at = wanted.iter().find_map(|disk| disk.at.as_ref())?;
         let holds_something = || std::fs::read_dir(at).is_ok_and(|mut entries| entries.next().is_some());
-        if shown_now.iter().any(|path| same(cx, path, at)) || !holds_something() {
-            return Ok(None);
+        if now.iter().flat_map(|disk| &disk.at).any(|path| same(cx, path, at)) || !holds_something() {
+            return None;
         }
         let error =
             Error::new(ErrorKind::Refused, format!("{} is not empty, and a disk would hide what is in it", shown(cx, at)));
-        Ok(Some(error.next("move what is in it to its new place first, or name another folder under `at`")))
+        Some(error.next("move what is in it to its new place first, or name another folder under `at`"))
     }
 }
 
@@ -164,10 +152,11 @@ impl Perform for Vhd {
 
     fn probe(&self, cx: &StepContext<'_>) -> Result<Probe> {
         let wanted = self.wanted(cx)?;
-        if are(cx, &wanted)? {
+        let now = look(cx, &wanted)?;
+        if are(cx, &wanted, &now) {
             return Ok(Probe { difference: Difference::None, summary: "already as wanted".to_owned(), ..Probe::default() });
         }
-        let summary = match self.obstacle(cx, &wanted)? {
+        let summary = match self.obstacle(cx, &wanted, &now) {
             // A step before this one may bring it.
             Some(error) if error.kind() == ErrorKind::StepFailed => error.details().message.clone(),
             Some(error) => return Err(error),
@@ -180,21 +169,21 @@ impl Perform for Vhd {
     fn apply(&self, cx: &StepContext<'_>) -> Result<Applied> {
         let wanted = self.wanted(cx)?;
         let kept = cx.data_file(&format!("{}.disks.json", ContentHash::of(self.file.as_str().as_bytes()).short()));
+        let now = look(cx, &wanted)?;
         if !kept.exists() {
-            if are(cx, &wanted)? {
+            if are(cx, &wanted, &now) {
                 return Ok(Applied::ok("already as wanted"));
             }
-            if let Some(error) = self.obstacle(cx, &wanted)? {
+            if let Some(error) = self.obstacle(cx, &wanted, &now) {
                 return Err(error);
             }
-            let now: Vec<Disk> =
-                wanted.iter().map(|disk| Disk::now(cx, &disk.file).map(|(now, _)| now)).collect::<Result<_>>()?;
-            files::write_json(&kept, &now)?;
+            let before: Vec<Disk> = wanted.iter().zip(&now).map(|(disk, now)| disk.found(now)).collect();
+            files::write_json(&kept, &before)?;
         }
         let hash = ContentHash::of_file(&kept)?;
         cx.undo_log.intend(UndoRecord::Vhd(VhdUndo { kept, hash }))?;
-        bring(cx, &wanted)?;
-        if !are(cx, &wanted)? {
+        bring(cx, &wanted, &now)?;
+        if !are(cx, &wanted, &look(cx, &wanted)?) {
             return Err(Error::step_failed(format!("the disk {} is not as it was to be", wanted[0].file))
                 .next("look at it in Disk Management, or on the host; something of the site may attach disks as well"));
         }
@@ -221,12 +210,8 @@ impl VhdUndo {
     /// # Errors
     /// When the system or the host refuses, or what was kept is damaged.
     pub fn undo(&self, cx: &StepContext<'_>) -> Result<Undone> {
-        let damaged = || Error::new(ErrorKind::Integrity, format!("{} is gone or has changed", self.kept.display()));
-        if ContentHash::of_file(&self.kept).ok() != Some(self.hash) {
-            return Err(damaged());
-        }
-        let before: Vec<Disk> = files::read_json(&self.kept)?.ok_or_else(damaged)?;
-        bring(cx, &before)?;
+        let before: Vec<Disk> = kept_before(&self.kept, self.hash)?;
+        bring(cx, &before, &look(cx, &before)?)?;
         let attached: Vec<String> = before.iter().filter(|disk| disk.attached).map(|disk| disk.file.to_string()).collect();
         let summary = match attached.is_empty() {
             true => "the disk is detached".to_owned(),

@@ -4,7 +4,7 @@ mod reach;
 
 use super::file::{Kits, Layout, SecretSource, Session, Settings, Transport};
 use super::merge::{Merged, Origin};
-use super::{Instrument, KitTransfer, names, placed};
+use super::{Instrument, KitTransfer, names, placed, secrets};
 use crate::error::{Error, IoContext, Result, SourcePosition};
 use crate::nearest::nearest;
 use crate::paths::WinPath;
@@ -207,9 +207,7 @@ impl Here<'_> {
             _ => {}
         }
         if let Some(secret) = pull.password.as_ref().filter(|secret| !settings.secrets.contains_key(*secret)) {
-            let next = nearest(secret, settings.secrets.keys().map(String::as_str))
-                .map_or_else(|| "say under `secrets:` where it comes from".to_owned(), |near| format!("did you mean `{near}`?"));
-            return wrong("password", format!("there is no secret `{secret}`"), &next);
+            return Err(self.wrong(&at("password"), secrets::unknown(secret, settings.secrets.keys())));
         }
         if pull.ca.is_some() && matches!(from, KitFolder::Share(_)) {
             return wrong("ca", "a share has no certificate".to_owned(), "leave it out");

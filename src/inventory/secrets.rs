@@ -192,5 +192,14 @@ fn to_secret(name: &str, source: &SecretSource, value: Vec<u8>) -> Result<Secret
     Ok(secret)
 }
 
+/// The error for a name that is not among the secrets of an instrument.
+pub(crate) fn unknown<'k>(name: &str, known: impl Iterator<Item = &'k String>) -> Error {
+    let next = nearest(name, known.map(String::as_str)).map_or_else(
+        || "say under `secrets:` in the inventory where it comes from".to_owned(),
+        |near| format!("did you mean `{near}`?"),
+    );
+    Error::bad_input(format!("there is no secret `{name}`")).next(next)
+}
+
 #[cfg(test)]
 mod tests;

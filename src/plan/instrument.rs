@@ -8,7 +8,7 @@ use crate::actions::check::Check;
 use crate::actions::git::expect_ref_name;
 use crate::actions::mysql::Mysql;
 use crate::error::{Error, Result};
-use crate::inventory::{Instrument, KitTransfer};
+use crate::inventory::{Instrument, KitTransfer, secrets};
 use crate::kit::{Component, Kit, VERSION_FILE, version_of_tree};
 use crate::nearest::nearest;
 use crate::paths::{RelPath, WinPath};
@@ -160,12 +160,7 @@ impl<'a> Planner<'a, '_> {
         }
         for (pointer, secret) in super::arguments::secrets(action) {
             if !self.instrument.secrets.contains_key(secret) {
-                let known: Vec<&str> = self.instrument.secrets.keys().map(String::as_str).collect();
-                let next = nearest(secret, known.iter().copied()).map_or_else(
-                    || "say under `secrets:` in the inventory where it comes from".to_owned(),
-                    |near| format!("did you mean `{near}`?"),
-                );
-                return Err(at(Error::bad_input(format!("there is no secret `{secret}`")).next(next), &pointer));
+                return Err(at(secrets::unknown(secret, self.instrument.secrets.keys()), &pointer));
             }
             self.secrets.insert(secret.to_owned());
         }

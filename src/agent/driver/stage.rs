@@ -70,6 +70,10 @@ impl Driver {
 
     /// Opens the folder of releases; a worker that came back waits for the controller that has the password first.
     fn open_shelf(&mut self, later: &[PlanStep]) -> Result<()> {
+        // Opened when the run began. A second connection to a share would end with the first.
+        if self.shelf.is_some() {
+            return Ok(());
+        }
         let secret = self.run.plan.pull.as_ref().and_then(|pull| pull.password.as_deref());
         let reader = later.iter().find(|step| matches!(step.action, Action::Sync(_))).or(later.first());
         if let (Some(secret), Some(step)) = (secret, reader) {
